@@ -1,0 +1,199 @@
+"""The YAML file, read and checked: `load_config` gives a frozen `Config` or one report of everything that is wrong.
+
+file -> document.read_document   values, positions, variables; duplicate keys, YAML's traps
+     -> keys of later versions    taken out, each with its own message
+     -> settings.Config           pydantic: keys, types, ranges
+     -> complaints.complain       its errors, in the user's words, at their line
+     -> rules between keys        that no single key can break
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import SecretStr, ValidationError
+
+from warehouse_sync.errors import ConfigError, UsageError
+from warehouse_sync.project import places
+from warehouse_sync.project.complaints import complain, warehouse_type
+from warehouse_sync.project.connections import (
+    DuckDBWarehouse,
+    PostgresWarehouse,
+    Section,
+    SnowflakeWarehouse,
+    SqlAlchemyWarehouse,
+)
+from warehouse_sync.project.document import FAULT, Document, KeyPath, dotted, read_document
+from warehouse_sync.project.environment import Expanded, secret_variables
+from warehouse_sync.project.fields import Context
+from warehouse_sync.project.layout import keys_of, kind_of, section_at
+from warehouse_sync.project.schema import json_schema
+from warehouse_sync.project.settings import Batch, Config, Job
+from warehouse_sync.project.units import Allowance, format_size
+
+CONFIG_VARIABLE = "WAREHOUSE_SYNC_CONFIG"
+
+# Known from the first day, so that nobody hunts for a typing error in a key of the manual.
+NOT_BUILT = ("dbt", "selectors", "privacy", "freshness", "notify", "metrics", "row_log")
+_NOT_BUILT = "is not built yet in this version: leave it out"
+
+_AnySection = TypeVar("_AnySection", bound=Section)
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> Config:
+    """Read the YAML file at `path` with the variables of `environ`.
+
+    A file of a newer version gets only that one problem: its other keys would be judged by the wrong rules.
+
+    Raises:
+        ConfigError: with every problem of the file, sorted by line; none shows a secret or the value of a variable.
+    """
+    document = read_document(path, environ, kind_of)
+    file = path.absolute()
+    config = None
+    if document.value is not FAULT:
+        config = _validated(document, Context(file.parent.resolve(), environ.get("HOME")))
+    if config is None or document.problems:
+        raise ConfigError(document.problems)
+    config._file = file
+    config._positions = document.positions()
+    config._more_secrets = tuple(SecretStr(text) for text in secret_variables(environ))
+    return config
+
+
+def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
+    """The YAML file to use: the option, $WAREHOUSE_SYNC_CONFIG, warehouse_sync.yml, or the only file in configs/.
+
+    Raises:
+        UsageError: there is none, or more than one; the message says where was looked.
+    """
+    named = environ.get(CONFIG_VARIABLE)
+    for chosen, origin in ((option, "--config"), (Path(named) if named else None, CONFIG_VARIABLE)):
+        if chosen is not None:
+            if chosen.is_file():
+                return chosen
+            what = "is a folder, not a file" if chosen.is_dir() else "does not exist"
+            raise UsageError(f"{chosen} ({origin}) {what}", hint="name the YAML file: --config configs/prod.yml")
+    here = [Path(f"warehouse_sync.{ending}") for ending in ("yml", "yaml")]
+    for place in (here, sorted([*Path("configs").glob("*.yml"), *Path("configs").glob("*.yaml")])):
+        files = [file for file in place if file.is_file()]
+        if len(files) == 1:
+            return files[0]
+        if files:
+            names = ", ".join(str(file) for file in files)
+            raise UsageError(f"more than one YAML file: {names}", hint=f"choose one with --config or {CONFIG_VARIABLE}")
+    raise UsageError(
+        f"no YAML file: looked for --config, {CONFIG_VARIABLE}, warehouse_sync.yml and configs/*.yml in {Path.cwd()}",
+        hint="`warehouse-sync init` writes a project to begin with",
+    )
+
+
+def _validated(document: Document, context: Context) -> Config | None:
+    raw = document.value
+    if not isinstance(raw, dict):
+        document.report((), "the file must be a mapping: lines of `key: value`")
+        return None
+    version = raw.get("version")
+    if isinstance(version, int) and not isinstance(version, bool) and version > 1:
+        document.problems.clear()
+        document.report(
+            ("version",), f"this file needs a newer warehouse-sync: version {version}, and this one reads 1"
+        )
+        return None
+    _take_out_later_keys(document, raw)
+    for key, value in raw.items():
+        # A section whose keys are all commented out is there, and empty.
+        if value is None and (key == "warehouse" or section_at((key,), None)):
+            raw[key] = {}
+    config = None
+    try:
+        config = Config.model_validate(raw, context=context)
+    except ValidationError as error:
+        complain(error, document)
+    wrong = {problem.key for problem in document.problems}
+    for path, message in (*_sizes(document, wrong), *_credentials(raw)):
+        if dotted(path) not in wrong and not document.covers(path):
+            document.report(path, message, at_key=True)
+    return config
+
+
+def _take_out_later_keys(document: Document, raw: dict[str, Any]) -> None:
+    for key in NOT_BUILT:
+        if raw.pop(key, None) is not None or (key,) in document.keys:
+            document.report((key,), _NOT_BUILT, at_key=True)
+    for section, key in (("warehouse", "dbt"), ("snapshot", "schema")):
+        if isinstance(raw.get(section), dict) and key in raw[section]:
+            del raw[section][key]
+            document.report((section, key), _NOT_BUILT, at_key=True)
+            if section == "warehouse" and "type" not in raw[section]:
+                document.faults.add((section,))
+    snapshot = raw.get("snapshot")
+    if isinstance(snapshot, dict) and snapshot.get("where") == "warehouse":
+        del snapshot["where"]
+        document.report(("snapshot", "where"), f"`warehouse` {_NOT_BUILT}")
+
+
+def _sizes(document: Document, wrong: set[str]) -> Iterator[tuple[KeyPath, str]]:
+    """A line must fit into a batch and a batch into a job; judged wherever both numbers are readable."""
+    batch, job = _readable(Batch, "batch", document, wrong), _readable(Job, "job", document, wrong)
+    rules = (
+        (
+            ("batch", "max_line"),
+            batch.max_line,
+            ("batch", "max_bytes"),
+            batch.max_bytes,
+            "a line must fit into a batch",
+        ),
+        (("batch", "max_bytes"), batch.max_bytes, ("job", "max_bytes"), job.max_bytes, "a batch must fit into a job"),
+        (("batch", "max_rows"), batch.max_rows, ("job", "max_rows"), job.max_rows, "a batch must fit into a job"),
+    )
+    for small, less, large, more, rule in rules:
+        if less <= more or wrong & {dotted(small), dotted(large), small[0], large[0]}:
+            continue
+        shown = [str(value) if small[1] == "max_rows" else format_size(value) for value in (less, more)]
+        place = small if small in document.keys else large
+        message = f"{rule}: {dotted(small)} is {shown[0]}, {dotted(large)} only {shown[1]}"
+        yield place, message
+
+
+def _readable(section: type[_AnySection], name: str, document: Document, wrong: set[str]) -> _AnySection:
+    """A section from those of its keys that have no problem, the others at their defaults."""
+    raw = document.value.get(name)
+    values = raw if isinstance(raw, dict) else {}
+    known = keys_of(section)
+    return section.model_validate(
+        {key: value for key, value in values.items() if key in known and f"{name}.{key}" not in wrong}
+    )
+
+
+def _credentials(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Keys of a Snowflake login that need, or exclude, each other."""
+    if warehouse_type(raw) != "snowflake":
+        return
+    given = {key: value for key, value in raw["warehouse"].items() if not _is_blank(value)}
+    authenticator = str(given.get("authenticator", "")).lower()
+    above = "warehouse"
+    if "user" not in given and not authenticator.startswith(("oauth", "workload")):
+        yield (above, "user"), "required, but missing"
+    if "private_key" in given and "private_key_path" in given:
+        yield (above, "private_key_path"), "stands beside `private_key`: give one of them"
+    if "private_key_passphrase" in given and not given.keys() & {"private_key", "private_key_path"}:
+        yield (above, "private_key_passphrase"), "has no key to open: `private_key` and `private_key_path` are missing"
+    if "token" in given and not authenticator:
+        yield (above, "token"), "needs `authenticator`: oauth or programmatic_access_token"
+    if not authenticator and not given.keys() & {"password", "private_key", "private_key_path", "token"}:
+        yield (above,), "no way to log in: give `private_key_path`, `private_key`, `password` or `token`"
+    if given.get("protocol") == "http" and not places.is_loopback(str(given.get("host", ""))):
+        yield (above, "protocol"), "plain http is only for a host on this machine (127.0.0.1, localhost)"
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, Expanded) and value.absent)
+
+
+__all__ = [
+    "CONFIG_VARIABLE", "NOT_BUILT", "Allowance", "Config", "DuckDBWarehouse", "PostgresWarehouse", "SnowflakeWarehouse",
+    "SqlAlchemyWarehouse", "find_config", "json_schema", "load_config",
+]  # fmt: skip
