@@ -1,0 +1,150 @@
+"""Sealed batches: every line once and in order, within both limits, durable names, nothing left after a failure."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warehouse_sync.errors import DiskError
+from warehouse_sync.outbox import KEY_COLUMNS, Limits, Outbox, SealedFile
+
+
+def rows(lines: list[str], start: int = 0) -> pa.RecordBatch:
+    count = len(lines)
+    return pa.record_batch(
+        {
+            "line": pa.array([line + "\n" for line in lines], pa.large_string()),
+            "key": pa.array([str(start + n) for n in range(count)], pa.large_string()),
+            "key_hash": pa.array([b"k" * 16] * count, pa.large_binary()),
+            "row_hash": pa.array([b"r" * 16] * count, pa.large_binary()),
+            "cursor": pa.array(range(start, start + count), pa.int64()),
+            "inserted_at": pa.array([0] * count, pa.timestamp("us")),
+        }
+    )
+
+
+def seal(home: Path, chunks: list[list[str]], limits: Limits) -> tuple[Outbox, list[SealedFile]]:
+    outbox = Outbox(home)
+    start = 0
+    with outbox.writer("users", 1, limits) as writer:
+        for chunk in chunks:
+            writer.write(rows(chunk, start))
+            start += len(chunk)
+        return outbox, writer.close()
+
+
+chunks_of_lines = st.lists(st.lists(st.text("ab\u00e9\U0001f600", max_size=9), max_size=7), max_size=7)
+
+
+@settings(max_examples=150, deadline=None)
+@given(chunks=chunks_of_lines, max_rows=st.integers(1, 6), max_bytes=st.integers(1, 60))
+def test_any_rows_and_limits(tmp_path_factory, chunks, max_rows, max_bytes):
+    outbox, sealed = seal(tmp_path_factory.mktemp("home"), chunks, Limits(max_rows, max_bytes))
+    written = [outbox.lines(file.name).read_bytes() for file in sealed]
+    assert b"".join(written).decode() == "".join(line + "\n" for chunk in chunks for line in chunk)
+    for file, content in zip(sealed, written, strict=True):
+        assert file.rows == content.count(b"\n") <= max_rows
+        assert file.bytes == len(content)
+        assert len(content) <= max_bytes or file.rows == 1, "only a line that is longer than a batch may exceed it"
+        assert file.sha256 == hashlib.sha256(content).hexdigest()
+        assert outbox.is_whole(file.name, file.bytes, file.sha256)
+    keys = [key for file in sealed for key in pq.read_table(outbox.keys(file.name)).column("key").to_pylist()]
+    assert keys == [str(n) for n in range(sum(map(len, chunks)))]
+
+
+def test_a_sliced_batch_writes_only_its_own_lines(tmp_path):
+    outbox = Outbox(tmp_path)
+    with outbox.writer("users", 1, Limits(10, 1000)) as writer:
+        writer.write(rows(["zero", "one", "two", "three"]).slice(1, 2))
+        (file,) = writer.close()
+    assert outbox.lines(file.name).read_text() == "one\ntwo\n"
+    assert pq.read_table(outbox.keys(file.name)).column("key").to_pylist() == ["1", "2"]
+
+
+def test_files_are_private_and_complete(tmp_path):
+    outbox, (file,) = seal(tmp_path, [["a", "b"]], Limits(10, 1000))
+    assert sorted(path.name for path in (outbox.root / "users").iterdir()) == [
+        "00000001-00000.keys.parquet",
+        "00000001-00000.ndjson",
+    ]
+    for path in (outbox.lines(file.name), outbox.keys(file.name)):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert pq.read_schema(outbox.keys(file.name)).names == list(KEY_COLUMNS)
+
+
+@pytest.mark.parametrize("harm", ["lines gone", "keys gone", "lines cut", "lines changed"])
+def test_a_damaged_batch_is_noticed(tmp_path, harm):
+    outbox, (file,) = seal(tmp_path, [["aaaa", "bbbb"]], Limits(10, 1000))
+    lines = outbox.lines(file.name)
+    if harm == "lines gone":
+        lines.unlink()
+    elif harm == "keys gone":
+        outbox.keys(file.name).unlink()
+    elif harm == "lines cut":
+        lines.write_bytes(lines.read_bytes()[:-1])
+    else:
+        lines.write_bytes(lines.read_bytes().replace(b"a", b"x"))
+    assert not outbox.is_whole(file.name, file.bytes, file.sha256)
+
+
+def test_an_error_leaves_no_file(tmp_path):
+    outbox = Outbox(tmp_path)
+
+    def killed() -> None:
+        with outbox.writer("users", 1, Limits(2, 1000)) as writer:
+            writer.write(rows(["a", "b", "c", "d", "e"]))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        killed()
+    assert list((outbox.root / "users").iterdir()) == []
+
+
+def test_a_full_disk_is_our_error_and_leaves_no_file(tmp_path, monkeypatch):
+    def no_room(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    outbox = Outbox(tmp_path)
+    monkeypatch.setattr(os, "write", no_room)
+    with pytest.raises(DiskError, match="No space left on device"), outbox.writer("users", 1, Limits(2, 99)) as writer:
+        writer.write(rows(["a", "b", "c"]))
+    assert list((outbox.root / "users").iterdir()) == []
+
+
+def test_a_failing_sync_is_our_error(tmp_path, monkeypatch):
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    outbox = Outbox(tmp_path)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(DiskError, match="Input/output error"):
+        seal(tmp_path, [["a", "b", "c"]], Limits(2, 99))
+    assert list((outbox.root / "users").iterdir()) == []
+
+
+def test_without_drops_lines_and_their_keys(tmp_path):
+    outbox, (file,) = seal(tmp_path, [["a", "", "c\u2028", "d"]], Limits(10, 1000))
+    rest = outbox.without(file, [0, 3], "users/00000001-00000-r")
+    assert rest is not None
+    assert outbox.lines(rest.name).read_text(encoding="utf-8") == "\nc\u2028\n"
+    assert (rest.rows, rest.bytes) == (2, len("\nc\u2028\n".encode()))
+    assert outbox.is_whole(rest.name, rest.bytes, rest.sha256)
+    assert pq.read_table(outbox.keys(rest.name)).column("key").to_pylist() == ["1", "2"]
+    assert outbox.without(file, [0, 1, 2, 3], "users/none") is None
+
+
+def test_sweep_removes_what_nobody_recorded(tmp_path):
+    outbox, sealed = seal(tmp_path, [["a", "b", "c"]], Limits(1, 1000))
+    (outbox.root / "users" / "00000002-00000.ndjson.tmp").write_text("half")
+    assert outbox.sweep({sealed[1].name}) == 5
+    assert outbox.is_whole(sealed[1].name, sealed[1].bytes, sealed[1].sha256)
+    outbox.remove(sealed[1].name)
+    assert list((outbox.root / "users").iterdir()) == []

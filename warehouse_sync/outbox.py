@@ -1,0 +1,310 @@
+"""Sealed batches on disk: `<batch>.ndjson` and `<batch>.keys.parquet`, written once and never touched again.
+
+Under another name, synced, renamed in, folder synced; only then does the state record them. Files that the state does
+not know are leftovers of a run that was killed while it wrote.
+
+    <home>/outbox/<model>/<window>-<number>.ndjson           one JSON object a line
+    <home>/outbox/<model>/<window>-<number>.keys.parquet     key, key_hash, row_hash, cursor, inserted_at
+
+One row of the key file a line. The row hash of a model without key is the MD5 of its line, and NULL where nothing
+compares it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warehouse_sync.errors import DiskError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY_COLUMNS = ("key", "key_hash", "row_hash", "cursor", "inserted_at")
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The unit of bookkeeping: rows and bytes of one batch."""
+
+    max_rows: int
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class SealedFile:
+    """One sealed batch: name without suffix (relative to the outbox), rows, bytes and SHA-256 of the NDJSON file."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Outbox:
+    """The folder of sealed batches of one pipeline."""
+
+    def __init__(self, home: Path) -> None:
+        self.root = home / "outbox"
+
+    def lines(self, name: str) -> Path:
+        """The NDJSON file of that batch."""
+        return self.root / f"{name}.ndjson"
+
+    def keys(self, name: str) -> Path:
+        """The key file of that batch."""
+        return self.root / f"{name}.keys.parquet"
+
+    def writer(self, model: str, window: int, limits: Limits) -> BatchWriter:
+        """A writer of that window's batches; use it in a `with` block."""
+        folder = self.root / model
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return BatchWriter(self.root, f"{model}/{window:08d}", limits)
+
+    def is_whole(self, name: str, size: int, sha256: str) -> bool:
+        """True when both files are there and the lines are what was sealed."""
+        lines = self.lines(name)
+        if not self.keys(name).is_file() or not lines.is_file() or lines.stat().st_size != size:
+            return False
+        with lines.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+    def remove(self, name: str) -> None:
+        """Delete a batch that is done with."""
+        self.lines(name).unlink(missing_ok=True)
+        self.keys(name).unlink(missing_ok=True)
+
+    def sweep(self, known: set[str]) -> int:
+        """Delete what no recorded batch owns (a killed run's leftovers); gives the number of files."""
+        gone = 0
+        for path in self.root.glob("*/*"):
+            name = path.relative_to(self.root).as_posix()
+            owner = name.removesuffix(".tmp").removesuffix(".ndjson").removesuffix(".keys.parquet")
+            if name.endswith(".tmp") or owner not in known:
+                path.unlink(missing_ok=True)
+                gone += 1
+        return gone
+
+    def line_table(self, name: str) -> pa.Table:
+        """The lines of a batch, without their newlines: `place` (from 0) and `line`."""
+        import pyarrow as pa
+
+        lines = _split(self.lines(name).read_bytes())
+        return pa.table({"place": pa.array(range(len(lines)), pa.int64()), "line": lines.cast(pa.large_string())})
+
+    def key_rows(self, name: str, places: Sequence[int]) -> list[dict[str, Any]]:
+        """What the key file says of the rows at these places; a row hash that was not taken is taken from the line."""
+        import pyarrow.parquet as pq
+
+        rows: list[dict[str, Any]] = pq.read_table(self.keys(name)).take(list(places)).to_pylist()
+        if any(row["row_hash"] is None for row in rows):
+            lines = _split(self.lines(name).read_bytes()).take(list(places)).to_pylist()
+            for row, line in zip(rows, lines, strict=True):
+                row["row_hash"] = hashlib.md5(line + b"\n", usedforsecurity=False).digest()
+        return rows
+
+    def without(self, batch: SealedFile, drop: Sequence[int], name: str) -> SealedFile | None:
+        """A new sealed batch `name` without the lines at the places in `drop` (from 0); None when none is left."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        if len(drop) >= batch.rows:
+            return None
+        with disk_errors(self.lines(batch.name)):
+            lines = _split(self.lines(batch.name).read_bytes())
+            keep = pc.invert(pc.is_in(pa.array(range(batch.rows), pa.int64()), pa.array(drop, pa.int64())))
+            nothing, newline = (pa.scalar(text, pa.large_binary()) for text in (b"", b"\n"))
+            kept = pc.binary_join_element_wise(lines.filter(keep), nothing, newline)
+            file = _OpenFile(self.root, name)
+            file.write(_bytes_of(kept, 0, len(kept)), len(kept))
+            sealed = file.close(pq.read_table(self.keys(batch.name)).filter(keep))
+        sync_folder(self.lines(name).parent)
+        return sealed
+
+
+class BatchWriter:
+    """Cuts a stream of lines into sealed batches. An error or a kill leaves only files that the state does not know."""
+
+    def __init__(self, root: Path, prefix: str, limits: Limits) -> None:
+        self._root = root
+        self._prefix = prefix
+        self._limits = limits
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="seal")
+        self._open: _OpenFile | None = None
+        self._keys: list[pa.RecordBatch] = []
+        self._sealing: list[Future[SealedFile]] = []
+        self.number = 0
+
+    def __enter__(self) -> BatchWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.discard()
+        self._pool.shutdown(wait=True)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append rows: column `line` (large string, each with its newline) and the columns of `KEY_COLUMNS`."""
+        lines, keys = rows.column("line"), rows.select(list(KEY_COLUMNS))
+        start = 0
+        while start < len(lines):
+            file = self._file()
+            end = _cut(
+                lines, start, self._limits.max_rows - file.rows, self._limits.max_bytes - file.bytes, file.rows == 0
+            )
+            if end > start:
+                with disk_errors(self._root):
+                    file.write(_bytes_of(lines, start, end), end - start)
+                self._keys.append(keys.slice(start, end - start))
+            if end < len(lines) or file.rows >= self._limits.max_rows:
+                self._seal()
+            start = end
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the next line goes: number of the batch, row in it (both from 0)."""
+        return self.number - (self._open is not None), self._open.rows if self._open else 0
+
+    def close(self) -> list[SealedFile]:
+        """Seal what is open and wait until all of it is on disk."""
+        if self._open is not None:
+            self._seal()
+        with disk_errors(self._root):
+            sealed = [job.result() for job in self._sealing]
+        if sealed:
+            sync_folder((self._root / sealed[0].name).parent)
+        return sealed
+
+    def discard(self) -> None:
+        """Remove everything this writer wrote."""
+        if self._open is not None:
+            self._open.abandon()
+            self._open = None
+        for job in self._sealing:
+            job.cancel()
+        self._pool.shutdown(wait=True)
+        for path in self._root.glob(f"{self._prefix}-*"):
+            path.unlink(missing_ok=True)
+
+    def _file(self) -> _OpenFile:
+        if self._open is None:
+            with disk_errors(self._root):
+                self._open = _OpenFile(self._root, f"{self._prefix}-{self.number:05d}")
+            self.number += 1
+        return self._open
+
+    def _seal(self) -> None:
+        import pyarrow as pa
+
+        if self._open is not None:
+            file, keys = self._open, pa.Table.from_batches(self._keys)
+            self._open, self._keys = None, []
+            self._sealing.append(self._pool.submit(file.close, keys))
+
+
+class _OpenFile:
+    """A batch while it is written: under another name, its hash kept as the bytes pass."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.rows = 0
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+        self._path = root / f"{name}.ndjson.tmp"
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def write(self, data: memoryview, rows: int) -> None:
+        self._hash.update(data)
+        self.bytes += len(data)
+        self.rows += rows
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def close(self, keys: pa.Table) -> SealedFile:
+        """Seal: key file first, then the lines; both synced before they get their names."""
+        import pyarrow.parquet as pq
+
+        parquet = self.root / f"{self.name}.keys.parquet.tmp"
+        try:
+            with disk_errors(parquet):
+                pq.write_table(keys, parquet, compression="zstd", use_dictionary=False, write_statistics=False)
+                parquet.chmod(0o600)
+                _sync_file(parquet)
+                parquet.replace(parquet.with_suffix(""))
+                os.fsync(self._descriptor)
+                self._path.replace(self._path.with_suffix(""))
+        except DiskError:
+            parquet.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(self._descriptor)
+        return SealedFile(self.name, self.rows, self.bytes, self._hash.hexdigest())
+
+    def abandon(self) -> None:
+        os.close(self._descriptor)
+        self._path.unlink(missing_ok=True)
+
+
+def _cut(lines: pa.LargeStringArray, start: int, rows: int, size: int, is_first: bool) -> int:
+    """The end of the longest run of lines from `start` within both limits; at least one line into an empty file."""
+    offsets = memoryview(lines.buffers()[1]).cast("q")
+    first = lines.offset + start
+    last = min(first + rows, lines.offset + len(lines))
+    end = bisect_right(offsets, offsets[first] + size, first + 1, last + 1) - 1
+    return int(max(end, first + is_first) - lines.offset)
+
+
+def _split(text: bytes) -> pa.LargeBinaryArray:
+    """The lines of an NDJSON file, whose last line ends with a newline too."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = pc.list_flatten(pc.split_pattern(pa.array([text], pa.large_binary()), b"\n"))
+    return parts.slice(0, len(parts) - 1)
+
+
+def _bytes_of(lines: pa.Array, start: int, end: int) -> memoryview:
+    """The bytes of lines `start` to `end` as they lie in the array's own buffer."""
+    _, offset_buffer, data = lines.buffers()
+    offsets = memoryview(offset_buffer).cast("q")
+    return memoryview(data)[offsets[lines.offset + start] : offsets[lines.offset + end]]
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in the folder durable."""
+    with disk_errors(folder):
+        _sync_file(folder)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """The border where the operating system's refusals to write become ours."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "input/output error"
+        raise DiskError(
+            f"cannot write {place}: {reason}",
+            hint="nothing of this window was recorded or sent; make room or mend the permissions, and run again.",
+        ) from None

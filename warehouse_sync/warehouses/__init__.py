@@ -1,0 +1,1 @@
+"""One file per kind of warehouse, all behind one Protocol (`base.py`)."""
