@@ -1,0 +1,36 @@
+"""What every stage of one run shares: opened once by `run`, handed on, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.outbox import Outbox
+from warehouse_sync.state.store import Store
+from warehouse_sync.values import utc_now
+from warehouse_sync.warehouses.base import Engine
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run of one pipeline. `home` is `<state.dir>/<name>`; `run_id` is the run's row in the state store.
+
+    `still_ours` raises LocalStateLost when the lease is gone; it is asked before every upload.
+    """
+
+    pipeline: str
+    home: Path
+    run_id: int
+    store: Store
+    outbox: Outbox
+    engine: Engine
+    reporter: Reporter
+    still_ours: Callable[[], None] = lambda: None
+    clock: Callable[[], datetime] = utc_now
+
+    def snapshot_path(self, model: str) -> Path:
+        """Where the snapshot of that model lies."""
+        return self.home / "snapshots" / f"{model}.duckdb"

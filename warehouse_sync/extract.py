@@ -1,0 +1,362 @@
+"""One window of one model: read once, judged, written into sealed batches, recorded.
+
+Everything that can stop a model stops it before its window is `ready`; until then no other stage sees its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from warehouse_sync.changes import compare
+from warehouse_sync.changes.compare import Baseline, Rules
+from warehouse_sync.changes.pile import WORK
+from warehouse_sync.changes.reading import Reading
+from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot
+from warehouse_sync.context import RunContext
+from warehouse_sync.errors import ModelError, StateError
+from warehouse_sync.events.encode import ENCODER_VERSION
+from warehouse_sync.events.reasons import Note, Reason, decode
+from warehouse_sync.outbox import Outbox, SealedFile
+from warehouse_sync.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.state.lifecycle import RejectKind, RejectState
+from warehouse_sync.state.rows import Batch, ModelState, NewBatch, NewReject, NewWindow, Window
+from warehouse_sync.state.store import Store
+from warehouse_sync.values import Counts, CursorValue, Model
+from warehouse_sync.warehouses.base import Source, Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+ROWS_A_VECTOR = 2048
+"""Rows of one Arrow batch on the way out: one DuckDB vector stays in cache and keeps memory flat."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What came of one window: `settled` at once when it held nothing to send."""
+
+    window: Window
+    counts: Counts
+    new_rejects: int
+    settled: bool
+    notes: Mapping[Note, int]
+    warnings: tuple[str, ...]
+
+
+def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> Extraction:
+    """Read one window of the model into sealed batches and record it.
+
+    Raises ModelError, DiskError or StateError; then nothing of the window stays.
+    """
+    known = context.store.model_state(context.pipeline, model.name)
+    started_at = context.clock()
+    prepared = prepare(model, warehouse, policy, known, started_at, request)
+    window = context.store.begin_window(
+        NewWindow(
+            run_id=context.run_id,
+            pipeline=context.pipeline,
+            model=model.name,
+            event=model.event,
+            kind=request.kind,
+            cursor_column=model.cursor,
+            cursor_from=prepared.bounds.since,
+            started_at=started_at,
+            fingerprint=prepared.fingerprint,
+            unique_key=model.unique_key,
+        )
+    )
+    try:
+        with opened(context, prepared, warehouse) as reading:
+            return _seal(context, reading, policy, window)
+    except BaseException:
+        context.store.drop_window(window.id)
+        raise
+
+
+def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:
+    prepared, outbox = reading.prepared, context.outbox
+    with outbox.writer(prepared.model.name, window.id, policy.limits) as writer:
+        done = 0
+        for rows in reading.rows(policy.max_line):
+            writer.write(rows)
+            done += rows.num_rows
+            context.reporter.progress(prepared.model.name, done, None, "rows")
+        sealed = writer.close()
+        losers = reading.losers(_rows_of(outbox, sealed))
+        if losers is not None:
+            sealed = _drop_lines(outbox, sealed, losers)
+        counts = reading.counts(_rows_of(outbox, sealed))
+        guard(prepared.model, counts, policy)
+        result = context.store.seal_window(
+            window.id,
+            batches=[NewBatch(file.name, file.rows, file.bytes, file.sha256) for file in sealed],
+            rejects=reading.rejects(losers),
+            counts=counts,
+            cursor_to=reading.cursor_to(),
+            properties={item.name: item.type for item in prepared.encoding.properties},
+        )
+    counts = replace(counts, batches=len(sealed))
+    return Extraction(window, counts, result.new_rejects, result.settled, reading.notes(), prepared.warnings)
+
+
+@dataclass(frozen=True)
+class OpenReading:
+    """A model's rows on their way: the comparing query, and what it leaves aside."""
+
+    prepared: Prepared
+    source: Source
+    baseline: Baseline
+    aside: Reading
+    warehouse: Warehouse
+
+    def statement(self, max_line: int) -> str:
+        """The one query that reads, judges and encodes."""
+        return compare.statement(
+            self.prepared.encoding.row, self.source.relation, self.baseline, _rules(self.prepared, max_line)
+        )
+
+    def rows(self, max_line: int) -> Iterator[pa.RecordBatch]:
+        """Record batches of rows that are sent, with the columns of `compare.OUTPUT`. Raises WarehouseError."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            stream = self.source.connection.sql(self.statement(max_line)).to_arrow_reader(ROWS_A_VECTOR)
+        except duckdb.Error as error:
+            raise self._explain(error) from None
+        while True:
+            try:
+                batch = stream.read_next_batch()
+            except StopIteration:
+                break
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._explain(error) from None
+            rows = self.aside.take(batch)
+            if rows is not None:
+                yield rows
+        if self.baseline.boundary:
+            yield from self.aside.at_bound(self.baseline.boundary)
+
+    def losers(self, sent: str | None) -> pa.Table | None:
+        """Rows of keys that stand more than once; `sent` is the relation of the rows that were written."""
+        return self.aside.losers(sent, self.baseline.snapshot) if self.prepared.model.unique_key else None
+
+    def counts(self, sent: str | None) -> Counts:
+        """What every row that was read came to, and the delivered keys that are gone where the model asks for them."""
+        counts = self.aside.counts()
+        if self.prepared.model.on_removed == "report" and self.baseline.snapshot:
+            return replace(counts, removed=self.aside.removed(sent, self.baseline.snapshot))
+        return counts
+
+    def cursor_to(self) -> CursorValue | None:
+        """The greatest cursor that was read or the one before; None for a model without cursor."""
+        if self.prepared.cursor is None:
+            return None
+        read, since = self.aside.tally.cursor(self.prepared.cursor), self.prepared.bounds.since
+        return max_cursor(read, since)
+
+    def rejects(self, losers: pa.Table | None) -> list[NewReject]:
+        """The rows that are not sent because something is wrong with them."""
+        invalid = self.aside.refused()
+        rows = [] if invalid is None else invalid.to_pylist()
+        found = [(row, tuple(reason.code for reason in decode(row["reasons"]))) for row in rows]
+        ambiguous = [] if losers is None else [row for row in losers.to_pylist() if row["ambiguous"]]
+        found += [(row, (Reason.AMBIGUOUS_DUPLICATE.code,)) for row in ambiguous]
+        return [
+            NewReject(row["key"], row["key_hash"], row["row_hash"], RejectKind.INVALID, codes) for row, codes in found
+        ]
+
+    def notes(self) -> dict[Note, int]:
+        """How many rows each note applies to."""
+        seen = self.aside.tally.notes
+        return {note: total for note in Note if (total := sum(n for bits, n in seen.items() if bits & note.bit))}
+
+    def _explain(self, error: Exception) -> ModelError:
+        explained = self.warehouse.explain(error)
+        explained.path = self.prepared.model.path
+        return explained
+
+
+@contextmanager
+def opened(context: RunContext, prepared: Prepared, warehouse: Warehouse) -> Iterator[OpenReading]:
+    """The model's rows, ready to stream, with what they are compared with attached; all of it let go at the end."""
+    model = prepared.model
+    source = warehouse.open(prepared.sql)
+    desk = source.connection.cursor()
+    try:
+        if source.streams:
+            compare.pin(source.connection)
+        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+        attached = check_snapshot(context, model, prepared.known, snapshot, desk)
+        baseline = Baseline(
+            snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
+            boundary=f"(SELECT row_hash, sum(rows) AS rows FROM {SNAPSHOT}.boundary GROUP BY row_hash)"
+            if attached and not (model.unique_key or model.always or prepared.full) and snapshot.has_boundary(desk)
+            else None,
+            rejects=_open_rejects(context.store, context.pipeline, model, desk),
+        )
+        yield OpenReading(prepared, source, baseline, Reading(desk, keyed=bool(model.unique_key)), warehouse)
+    finally:
+        for catalog in (WORK, SNAPSHOT):
+            desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
+        desk.close()
+
+
+def check_snapshot(
+    context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, desk: DuckDBPyConnection
+) -> bool:
+    """Attach the snapshot for reading; False when there is none yet.
+
+    Raises StateError when it is older than the state knows: comparing with it would send rows again.
+    """
+    merged = known.merged_batch if known and (model.unique_key or model.cursor) else 0
+    if not snapshot.path.exists():
+        if merged:
+            raise _lost_snapshot(snapshot, model)
+        return False
+    if snapshot.attach(desk) < merged:
+        raise _lost_snapshot(snapshot, model)
+    return True
+
+
+def _lost_snapshot(snapshot: Snapshot, model: Model) -> StateError:
+    return StateError(
+        f"the snapshot of model `{model.name}` ({snapshot.path}) is missing or older than the state store knows",
+        hint="put it back from the same backup as the state store, or start the model over with"
+        f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+    )
+
+
+def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
+    """Take into the snapshot what was delivered and is not in it yet; gives those batches: nothing needs them now."""
+    store = context.store
+    missing = store.mergeable(context.pipeline, model.name)
+    if not missing:
+        return []
+    known = store.model_state(context.pipeline, model.name)
+    delivered = [delivered_of(context.outbox, batch) for batch in missing]
+    if model.unique_key or model.cursor:
+        connection = context.engine.connect()
+        try:
+            snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+            bound = known.cursor if known else None
+            snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
+        finally:
+            connection.close()
+    store.record_merged(context.pipeline, model.name, missing[-1].id)
+    return missing
+
+
+def delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
+    """A delivered batch as the snapshot takes it in."""
+    return Delivered(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
+
+
+def guard(model: Model, counts: Counts, policy: Policy) -> None:
+    """Stop the model before anything is sent when too much of it is wrong. Raises ModelError."""
+    if policy.stop_above.exceeded(counts.invalid, counts.read):
+        raise ModelError(
+            f"{counts.invalid} of {counts.read} rows are invalid, more than `invalid.stop_above` allows;"
+            " nothing was sent",
+            path=model.path,
+            hint=f"`warehouse-sync plan -s {model.name}` shows the reasons.",
+        )
+    if policy.max_rows is not None and counts.added + counts.changed > policy.max_rows:
+        raise ModelError(
+            f"{counts.added + counts.changed} rows would be sent, more than `guard.max_rows` ({policy.max_rows});"
+            " nothing was sent",
+            path=model.path,
+            hint=f"look at `warehouse-sync plan -s {model.name}`; if it is right, raise `guard.max_rows` for this run.",
+        )
+
+
+def max_cursor(read: CursorValue | None, since: CursorValue | None) -> CursorValue | None:
+    """The later of two values of one cursor: a window that reads only its overlap does not move the cursor back."""
+    if read is None or since is None:
+        return read or since
+    if read.kind.value == "integer":
+        return max(read, since, key=lambda value: int(value.text))
+    return max(read, since, key=lambda value: value.text)
+
+
+def _rules(prepared: Prepared, max_line: int) -> Rules:
+    model = prepared.model
+    return Rules(
+        is_identify=model.event.is_identify,
+        keyed=bool(model.unique_key),
+        always=model.always or prepared.full,
+        cursor_kind=prepared.cursor,
+        since=prepared.bounds.since,
+        high=prepared.bounds.high,
+        started_at=prepared.started_at,
+        max_line=max_line,
+        refuse_null_cursor=model.null_cursor == "reject",
+        bit_null_cursor=Reason.NULL_CURSOR.bit,
+        bit_line_too_long=Reason.LINE_TOO_LONG.bit,
+    )
+
+
+def _open_rejects(store: Store, pipeline: str, model: Model, desk: DuckDBPyConnection) -> str | None:
+    """The rows that wait for somebody, as a table of the engine: as they are they do not go again."""
+    import pyarrow as pa
+
+    rejects = store.rejects(pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED))
+    if not rejects:
+        return None
+    table = pa.table(
+        {
+            "key_hash": pa.array([reject.key_hash for reject in rejects], pa.binary()),
+            "row_hash": pa.array([reject.row_hash for reject in rejects], pa.binary()),
+            "refused_there": pa.array([reject.kind is RejectKind.REJECTED for reject in rejects], pa.bool_()),
+        }
+    )
+    desk.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {WORK}")
+    desk.register("open_rejects", table)
+    desk.execute(
+        f"CREATE TABLE {WORK}.rejects AS SELECT key_hash, row_hash, bool_or(refused_there) AS refused_there"
+        " FROM open_rejects GROUP BY ALL"
+    )
+    desk.unregister("open_rejects")
+    return f"{WORK}.rejects"
+
+
+def _rows_of(outbox: Outbox, sealed: Sequence[SealedFile]) -> str | None:
+    """The rows of sealed batches as a relation: the key files' columns and `place`, counted through all batches."""
+    if not sealed:
+        return None
+    starts, start = [], 0
+    for file in sealed:
+        starts.append(f"('{_text(outbox, file)}', {start})")
+        start += file.rows
+    files = ", ".join(f"'{_text(outbox, file)}'" for file in sealed)
+    return (
+        "(SELECT k.* EXCLUDE (filename, file_row_number), s.start + k.file_row_number AS place"
+        f" FROM read_parquet([{files}], filename = true, file_row_number = true) AS k"
+        f" JOIN (VALUES {', '.join(starts)}) AS s(file, start) ON s.file = k.filename)"
+    )
+
+
+def _text(outbox: Outbox, file: SealedFile) -> str:
+    return str(outbox.keys(file.name)).replace("'", "''")
+
+
+def _drop_lines(outbox: Outbox, sealed: Sequence[SealedFile], losers: pa.Table) -> list[SealedFile]:
+    """The batches without the lines of the losers; a batch that loses none stays as it is."""
+    places = sorted(place for place in losers.column("place").to_pylist() if place is not None)
+    kept: list[SealedFile] = []
+    start = 0
+    for file in sealed:
+        mine = [place - start for place in places if start <= place < start + file.rows]
+        start += file.rows
+        if not mine:
+            kept.append(file)
+            continue
+        rest = outbox.without(file, mine, f"{file.name}-r")
+        outbox.remove(file.name)
+        if rest is not None:
+            kept.append(rest)
+    return kept

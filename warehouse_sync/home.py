@@ -1,0 +1,99 @@
+"""`<state.dir>/<name>`: the pipeline's own folder, tied to the state store by an id that both hold.
+
+id                 {"pipeline": …, "id": …}
+outbox/            sealed batches
+snapshots/         what was delivered, by key
+spill/             what the engine cannot keep in memory; emptied at every start
+run_results.json   how the last run ended
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warehouse_sync.errors import StateError
+
+if TYPE_CHECKING:
+    from warehouse_sync.state.store import Store
+
+_ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
+
+
+def claim_home(store: Store, pipeline: str, home: Path) -> None:
+    """Make sure that folder and state store belong together, and create both on a first run. Raises StateError."""
+    _make(home)
+    found = read_id(home)
+    known = store.pipeline(pipeline)
+    if found is not None and found[0] != pipeline:
+        raise StateError(
+            f"{home} belongs to pipeline `{found[0]}`, not to `{pipeline}`",
+            hint="give this YAML its own `state.dir` or `name`.",
+        )
+    if known is None:
+        if found is not None:
+            raise StateError(
+                f"{home} was filled by another state store than the one of `state.url`",
+                hint="point `state.url` back at that store; to start over and send all again, remove the folder.",
+            )
+        identity = uuid.uuid4().hex
+        store.register_pipeline(pipeline, identity)
+        _write_id(home, pipeline, identity)
+        return
+    if found is None:
+        if store.has_history(pipeline):
+            raise StateError(
+                f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
+                hint=f"put the folder back from its backup, or run {_ADOPT}.",
+            )
+        _write_id(home, pipeline, known.home_id)
+    elif found[1] != known.home_id:
+        raise StateError(
+            f"{home} is not the folder that the state store knows for `{pipeline}`",
+            hint=f"point `state.dir` back at that folder, or run {_ADOPT}.",
+        )
+
+
+def read_id(home: Path) -> tuple[str, str] | None:
+    """Pipeline and id as the folder has them; None for a folder that no pipeline claimed yet."""
+    path = home / "id"
+    try:
+        content = json.loads(path.read_text())
+        return str(content["pipeline"]), str(content["id"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StateError(f"{path} cannot be read", hint="put it back from a backup of state.dir.") from None
+
+
+def empty_spill(home: Path) -> Path:
+    """The engine's folder for what does not fit into memory, empty."""
+    spill = home / "spill"
+    shutil.rmtree(spill, ignore_errors=True)
+    return spill
+
+
+def _make(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = home / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StateError(
+            f"state.dir {home} cannot be written: {os.strerror(error.errno or 0)}",
+            hint="`state.dir` in the YAML must be a folder that this user may write and that survives between runs.",
+        ) from None
+
+
+def _write_id(home: Path, pipeline: str, identity: str) -> None:
+    temporary = home / "id.tmp"
+    with temporary.open("w") as file:
+        json.dump({"pipeline": pipeline, "id": identity}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(home / "id")

@@ -1,0 +1,363 @@
+"""A run: rounds of extract, deliver, settle. Nothing else joins the stages."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from warehouse_sync import __version__
+from warehouse_sync.context import RunContext
+from warehouse_sync.delivery import Delivery, Timing
+from warehouse_sync.errors import ModelError, StateError, Stopped, WarehouseSyncError
+from warehouse_sync.extract import Extraction, extract, merge_delivered
+from warehouse_sync.home import claim_home, empty_spill
+from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.outbox import Limits, Outbox
+from warehouse_sync.patience import Patience
+from warehouse_sync.prepare import Policy, Request, fingerprint_of
+from warehouse_sync.project.config import Config
+from warehouse_sync.project.model import BrokenModel, settings_from
+from warehouse_sync.project.render import render
+from warehouse_sync.state.lease import hold_lease
+from warehouse_sync.state.lifecycle import BatchState, WindowState
+from warehouse_sync.state.store import Store, open_store
+from warehouse_sync.userpilot.client import Client
+from warehouse_sync.values import Counts, Model, ModelStatus
+from warehouse_sync.warehouses.base import Engine, Warehouse, open_warehouse
+
+MOST_ROUNDS = 3
+"""A window that lost a file is read again in the next round; a disk that loses files in every round ends the run."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks of a run. `wait`: for the lease; `time_limit` wins over the YAML's."""
+
+    full_refresh: bool = False
+    fail_fast: bool = False
+    limit: int | None = None
+    time_limit: timedelta | None = None
+    wait: timedelta | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """How one model ended. `seconds` is the time spent on its extraction."""
+
+    model: str
+    status: ModelStatus
+    message: str
+    counts: Counts = field(default_factory=Counts)
+    new_rejects: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    error: WarehouseSyncError | None = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: a result for every selected model, and what ended it early, if anything did."""
+
+    run_id: int
+    results: tuple[ModelResult, ...]
+    seconds: float
+    stopped: WarehouseSyncError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every model is a success, otherwise 1; what could not start has no report."""
+        good = all(result.status is ModelStatus.SUCCESS for result in self.results)
+        return 0 if good and self.stopped is None else 1
+
+
+def engine_of(config: Config, *, spill: bool = True) -> Engine:
+    """The embedded engine within the YAML's limits."""
+    folder = empty_spill(config.home) if spill else None
+    return Engine(f"{config.engine.memory_limit}B", config.engine.threads, folder)
+
+
+def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping[str, Any] | None = None) -> Policy:
+    """The YAML's rules for extraction; `settings_vars` are the command line's `--vars`."""
+    settings = settings_from(config, environ)
+    if settings_vars:
+        settings = replace(settings, vars={**settings.vars, **settings_vars})
+    return Policy(
+        settings=settings,
+        limits=Limits(config.batch.max_rows, config.batch.max_bytes),
+        max_line=config.batch.max_line,
+        stop_above=config.invalid.stop_above,
+        max_rows=config.guard.max_rows,
+        drift=config.models.drift,
+    )
+
+
+def warehouse_of(config: Config, engine: Engine) -> Warehouse:
+    """The YAML's warehouse, opened. Raises WarehouseError."""
+    return open_warehouse(config.warehouse.type, config.warehouse.model_dump(), engine)
+
+
+def client_of(config: Config) -> Client:
+    """The Import API of the YAML's account."""
+    agent = f"warehouse-sync/{__version__}"
+    return Client(config.userpilot.endpoint, config.userpilot.api_key.get_secret_value(), user_agent=agent)
+
+
+def run(
+    config: Config, policy: Policy, models: Sequence[Model | BrokenModel], options: RunOptions, reporter: Reporter
+) -> RunReport:
+    """Sync the selected models.
+
+    Raises NothingStarted (exit 2) or LeaseHeld before anything happened; from then on every model has a result, and
+    what ended the run early is in the report.
+    """
+    began = time.monotonic()
+    url = config.state.url.get_secret_value()
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(url))
+        claim_home(store, config.name, config.home)
+        lease = stack.enter_context(hold_lease(url, config.name, f"run of {config.file.name}", wait=options.wait))
+        client = stack.enter_context(client_of(config))
+        patience = Patience(options.time_limit or config.delivery.time_limit)
+        stack.enter_context(patience.signals())
+        destination = _claim_destination(config, store, client)
+        context = RunContext(
+            pipeline=config.name,
+            home=config.home,
+            run_id=store.begin_run(config.name, "run", dict(options.args), __version__),
+            store=store,
+            outbox=Outbox(config.home),
+            engine=engine_of(config),
+            reporter=reporter,
+            still_ours=lease.check,
+        )
+        timing = Timing(config.delivery.job_timeout, config.delivery.busy_timeout, config.delivery.grace)
+        limits = Limits(config.job.max_rows, config.job.max_bytes)
+        delivery = Delivery(context, client, limits, timing, patience, destination)
+        runner = Runner(context, config, policy, options, delivery, patience)
+        report = runner.run(models, began)
+        store.end_run(context.run_id, report.exit_code, [result_row(config.name, result) for result in report.results])
+        return report
+
+
+class Runner:
+    """The rounds of one run over the selected models."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        config: Config,
+        policy: Policy,
+        options: RunOptions,
+        delivery: Delivery,
+        patience: Patience,
+    ) -> None:
+        self._context = context
+        self._config = config
+        self._policy = policy
+        self._options = options
+        self._delivery = delivery
+        self._patience = patience
+        self._touched: dict[str, set[int]] = {}
+        self._extracted: dict[str, Extraction] = {}
+        self._errors: dict[str, WarehouseSyncError] = {}
+        self._seconds: dict[str, float] = {}
+
+    def run(self, models: Sequence[Model | BrokenModel], began: float) -> RunReport:
+        """Resume, then rounds until nothing is left to do. What ends the run early is in the report, not raised."""
+        selected = sorted(
+            (model for model in models if isinstance(model, Model)),
+            key=lambda model: (model.event.send_order, model.name),
+        )
+        self._errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
+        stopped: WarehouseSyncError | None = None
+        try:
+            self._tidy(selected)
+            self._delivery.resume()
+            self._merge(selected)
+            self._rounds(selected)
+        except ModelError as error:
+            stopped = Stopped(error.message, hint=error.hint)
+        except WarehouseSyncError as error:
+            stopped = error
+        results = tuple(self._result(model.name, stopped) for model in models)
+        return RunReport(self._context.run_id, results, time.monotonic() - began, stopped)
+
+    # Before the rounds
+
+    def _tidy(self, selected: Sequence[Model]) -> None:
+        """Drop what a killed run left half done, and give up batches of models that changed since."""
+        store, pipeline = self._context.store, self._context.pipeline
+        for window in store.windows(pipeline, states=(WindowState.EXTRACTING,)):
+            store.drop_window(window.id)
+        unsettled = (BatchState.SEALED, BatchState.SENT, BatchState.HELD, BatchState.DELIVERED)
+        known = {batch.name for batch in store.batches(pipeline, states=unsettled)}
+        self._context.outbox.sweep(known)
+        current = {model.name: self._fingerprint(model) for model in selected}
+        for window in store.windows(pipeline, states=(WindowState.READY,)):
+            self._touched.setdefault(window.model, set()).add(window.id)
+            if window.model in current and current[window.model] not in (None, window.fingerprint):
+                self._context.reporter.event(
+                    "window_superseded",
+                    f"{window.model} changed since its last extraction: what was not yet sent is read again",
+                    model=window.model,
+                )
+                store.supersede_window(window.id)
+
+    def _fingerprint(self, model: Model) -> str | None:
+        try:
+            sql = render(model, self._policy.settings.context(), dialect_of(self._config)).sql
+        except ModelError:
+            return None
+        return fingerprint_of(sql, model, self._policy.settings)
+
+    # Rounds
+
+    def _rounds(self, selected: Sequence[Model]) -> None:
+        names = {model.name for model in selected}
+        todo = list(selected)
+        for _ in range(MOST_ROUNDS):
+            self._extract(todo)
+            damaged = set(self._delivery.done.damaged)
+            self._delivery.deliver(names - set(self._errors))
+            self._merge(selected)
+            again = self._delivery.done.damaged - damaged
+            todo = [model for model in selected if again & self._touched.get(model.name, set())]
+            if not todo:
+                return
+
+    def _extract(self, models: Sequence[Model]) -> None:
+        """One window of each model that has none open. The warehouse is open only in here."""
+        ready = [model for model in models if not self._is_busy(model)]
+        if not ready:
+            return
+        try:
+            warehouse = warehouse_of(self._config, self._context.engine)
+        except ModelError as error:
+            self._errors |= {model.name: error for model in ready}
+            return
+        try:
+            for model in ready:
+                self._patience.check()
+                self._extract_one(model, warehouse)
+                if self._options.fail_fast and self._errors:
+                    return
+        finally:
+            warehouse.close()
+
+    def _extract_one(self, model: Model, warehouse: Warehouse) -> None:
+        began = time.monotonic()
+        request = Request(self._options.full_refresh, self._options.limit)
+        try:
+            extraction = extract(self._context, model, warehouse, self._policy, request)
+        except (ModelError, StateError) as error:
+            self._errors[model.name] = error
+            self._context.reporter.event("model_error", str(error), level="error", model=model.name)
+            return
+        finally:
+            self._seconds[model.name] = self._seconds.get(model.name, 0.0) + time.monotonic() - began
+        self._extracted[model.name] = extraction
+        self._touched.setdefault(model.name, set()).add(extraction.window.id)
+        counts = extraction.counts
+        self._context.reporter.event(
+            "model_extracted",
+            f"{model.name}: {counts.read:,} rows read, {counts.added + counts.changed:,} to send",
+            model=model.name,
+            counts=counts.as_dict(),
+        )
+
+    def _is_busy(self, model: Model) -> bool:
+        """True while a window of the model is not settled: it is delivered first."""
+        return bool(self._context.store.windows(self._context.pipeline, model=model.name, states=(WindowState.READY,)))
+
+    def _merge(self, models: Sequence[Model]) -> None:
+        """Take deliveries into the snapshots; files that nothing needs any more go, unless `retention.delivered`."""
+        for model in models:
+            for batch in merge_delivered(self._context, model):
+                if not self._config.retention.delivered:
+                    self._context.outbox.remove(batch.name)
+
+    # Results
+
+    def _result(self, name: str, stopped: WarehouseSyncError | None) -> ModelResult:
+        counts = self._counts(name)
+        extraction = self._extracted.get(name)
+        error = self._errors.get(name) or self._delivery.done.trouble.get(name)
+        new = extraction.new_rejects if extraction else 0
+        status, message = ModelStatus.SUCCESS, "nothing to send"
+        if error is not None:
+            status, message = ModelStatus.ERROR, error.message
+        elif extraction is None and name not in self._touched:
+            status, message = ModelStatus.SKIPPED, "not tried" + (f": {stopped.message}" if stopped else "")
+        elif counts.waiting:
+            status, message = ModelStatus.ERROR, f"{counts.waiting:,} rows wait to be delivered"
+            message += f": {stopped.message}" if stopped else ""
+            error = stopped
+        elif self._config.invalid.error_above.exceeded(new, counts.read):
+            status, message = ModelStatus.PARTIAL, f"{new:,} rows refused"
+        elif counts.delivered:
+            message = f"{counts.delivered:,} rows delivered"
+        return ModelResult(
+            model=name,
+            status=status,
+            message=message,
+            counts=counts,
+            new_rejects=new,
+            seconds=self._seconds.get(name, 0.0),
+            warnings=extraction.warnings if extraction else (),
+            notes={note.code: n for note, n in extraction.notes.items()} if extraction else {},
+            error=error,
+        )
+
+    def _counts(self, name: str) -> Counts:
+        """The counts of every window that this run extracted or found open, as they stand now."""
+        store, total = self._context.store, Counts()
+        for window_id in self._touched.get(name, ()):
+            window = store.window(window_id)
+            if window is None:
+                continue
+            if window.state is WindowState.SUPERSEDED:
+                continue
+            batches = store.batches(self._context.pipeline, window_id=window_id)
+            rows = {state: sum(batch.rows for batch in batches if batch.state is state) for state in BatchState}
+            waiting = rows[BatchState.SEALED] + rows[BatchState.SENT] + rows[BatchState.HELD]
+            delivered = rows[BatchState.DELIVERED]
+            total += replace(
+                window.counts,
+                delivered=delivered,
+                waiting=waiting,
+                rejected=window.counts.added + window.counts.changed - delivered - waiting,
+                batches=len(batches),
+            )
+        return replace(total, jobs=self._delivery.done.jobs.get(name, 0))
+
+
+def dialect_of(config: Config) -> str:
+    """sqlglot's name of the warehouse's dialect; empty where it follows from the URL alone."""
+    return {"duckdb": "duckdb", "snowflake": "snowflake", "postgres": "postgres"}.get(config.warehouse.type, "")
+
+
+def result_row(pipeline: str, result: ModelResult) -> dict[str, Any]:
+    """One entry of `results` in run_results.json."""
+    return {
+        "unique_id": f"sync.{pipeline}.{result.model}",
+        "status": str(result.status),
+        "execution_time": round(result.seconds, 3),
+        "message": result.message,
+        **result.counts.as_dict(),
+    }
+
+
+def _claim_destination(config: Config, store: Store, client: Client) -> int:
+    """The first call of the run: is the key accepted, and is this the account that the state belongs to?"""
+    key = config.userpilot.api_key.get_secret_value()
+    accounts = [job.account for job in client.list_jobs() if job.account]
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
+    origin = config.userpilot.endpoint
+    return store.claim_destination(config.name, origin, accounts[0] if accounts else None, fingerprint).id
