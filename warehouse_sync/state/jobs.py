@@ -1,0 +1,206 @@
+"""Statements on jobs: intend, accept, and the five ways to end; deliveries in their order; history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from warehouse_sync.state import pipelines, rejects, windows
+from warehouse_sync.state.lifecycle import (
+    IN_FLIGHT,
+    UNSETTLED_BATCHES,
+    BatchState,
+    IllegalMove,
+    JobState,
+    RejectState,
+)
+from warehouse_sync.state.moves import BATCH, JOB, move
+from warehouse_sync.state.rows import Batch, Job, JobHistory, NewReject, RunHistory
+from warehouse_sync.state.tables import batches, job_batches, jobs, models
+from warehouse_sync.state.tables import pipelines as pipeline_table
+from warehouse_sync.state.tables import windows as window_table
+
+
+def _select_jobs() -> Select[tuple[Any, ...]]:
+    return select(jobs, pipeline_table.c.name.label("pipeline")).join(
+        pipeline_table, pipeline_table.c.id == jobs.c.pipeline_id
+    )
+
+
+def job(connection: Connection, job_id: int) -> Job | None:
+    """One job."""
+    row = connection.execute(_select_jobs().where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else Job.from_row(row)
+
+
+def list_jobs(connection: Connection, pipeline: str, states: Iterable[JobState] | None, limit: int | None) -> list[Job]:
+    """Jobs in the order of their intents; with `limit`, the newest ones."""
+    statement = _select_jobs().where(pipeline_table.c.name == pipeline)
+    if states is not None:
+        statement = statement.where(jobs.c.state.in_(list(states)))
+    rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit)).all()
+    return [Job.from_row(row) for row in reversed(rows)]
+
+
+def covered(connection: Connection, job_id: int) -> list[Batch]:
+    """The batches that a job covers or covered, in the order of its file."""
+    statement = windows.select_batches().join(job_batches, job_batches.c.batch_id == batches.c.id)
+    rows = connection.execute(statement.where(job_batches.c.job_id == job_id).order_by(job_batches.c.position))
+    return [Batch.from_row(row) for row in rows]
+
+
+def jobs_of_batch(connection: Connection, batch_id: int) -> list[Job]:
+    """Every job that ever covered a batch, oldest first."""
+    statement = _select_jobs().join(job_batches, job_batches.c.job_id == jobs.c.id)
+    rows = connection.execute(statement.where(job_batches.c.batch_id == batch_id).order_by(jobs.c.id))
+    return [Job.from_row(row) for row in rows]
+
+
+def intend(
+    connection: Connection,
+    run_id: int,
+    pipeline: str,
+    destination_id: int,
+    batch_ids: Sequence[int],
+    *,
+    sha256: str,
+    rows: int,
+    bytes_: int,
+    now: datetime,
+) -> int:
+    """A new job in `intent` that covers sealed batches in the order given; returns its id."""
+    if not batch_ids or len(set(batch_ids)) != len(batch_ids):
+        raise ValueError("a job covers one batch or more, each once")
+    flying = connection.execute(
+        select(jobs.c.filename, jobs.c.state).where(
+            jobs.c.destination_id == destination_id, jobs.c.state.in_(list(IN_FLIGHT))
+        )
+    ).first()
+    if flying is not None:
+        raise IllegalMove(f"job {flying.filename} of this destination is still {flying.state}; one at a time")
+    owner = pipelines.pipeline_id(connection, pipeline)
+    number = pipelines.next_number(connection, owner, "job_number")
+    statement = insert(jobs).values(
+        pipeline_id=owner,
+        run_id=run_id,
+        destination_id=destination_id,
+        number=number,
+        filename=f"{pipeline}-{number:06d}-{sha256[:12]}.ndjson",
+        sha256=sha256,
+        rows=rows,
+        bytes=bytes_,
+        state=JobState.INTENT,
+        intended_at=now,
+    )
+    job_id = int(connection.execute(statement.returning(jobs.c.id)).scalar_one())
+    move(connection, BATCH, batch_ids, BatchState.SENT, job_id=job_id)
+    pairs = [{"job_id": job_id, "batch_id": batch, "position": at} for at, batch in enumerate(batch_ids)]
+    connection.execute(insert(job_batches), pairs)
+    return job_id
+
+
+def observe(connection: Connection, job_id: int, remote_status: str, total_rows: int | None, now: datetime) -> None:
+    """Write down what a poll said."""
+    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_([JobState.ACCEPTED, JobState.HELD]))
+    values: dict[str, Any] = {"remote_status": remote_status, "observed_at": now}
+    if total_rows is not None:
+        values["total_rows"] = total_rows
+    if connection.execute(statement.values(values)).rowcount != 1:
+        raise IllegalMove(f"job {job_id} is not with the API, so there is nothing to observe")
+
+
+def complete(
+    connection: Connection,
+    job_id: int,
+    *,
+    answer: dict[str, Any],
+    total_rows: int | None,
+    new_rejects: Sequence[NewReject],
+    resolved: Sequence[int],
+    run_id: int | None,
+    now: datetime,
+) -> list[int]:
+    """The job is `completed` and its batches delivered; returns the windows that settled with it."""
+    values: dict[str, Any] = {"answer": answer, "ended_at": now}
+    if total_rows is not None:
+        values["total_rows"] = total_rows
+    move(connection, JOB, [job_id], JobState.COMPLETED, **values)
+    mine = [batch for batch in covered(connection, job_id) if batch.job_id == job_id]
+    open_ones = [batch for batch in mine if batch.state in UNSETTLED_BATCHES]
+    _deliver(connection, job_id, open_ones, now)
+    for batch, found in _by_batch(mine, new_rejects):
+        rejects.upsert(connection, batch.window_id, found, run_id=run_id, now=now)
+    rejects.close(connection, resolved, RejectState.RESOLVED, now)
+    return windows.settle(connection, [batch.window_id for batch in open_ones], now)
+
+
+def _deliver(connection: Connection, job_id: int, delivered: Sequence[Batch], now: datetime) -> None:
+    if not delivered:
+        return
+    owner = connection.scalar(select(jobs.c.pipeline_id).where(jobs.c.id == job_id)) or 0
+    for batch in delivered:
+        seq = pipelines.next_number(connection, owner, "delivery_seq")
+        move(connection, BATCH, [batch.id], BatchState.DELIVERED, delivery_seq=seq, settled_at=now)
+    # From the first delivery on the snapshot holds keys of this shape, settled or not.
+    for window_id in sorted({batch.window_id for batch in delivered}):
+        window = connection.execute(select(window_table).where(window_table.c.id == window_id)).one()
+        shape = {"event": window.event, "unique_key": window.unique_key}
+        connection.execute(update(models).where(models.c.id == window.model_id).values(shape))
+
+
+def _by_batch(mine: Sequence[Batch], found: Sequence[NewReject]) -> list[tuple[Batch, list[NewReject]]]:
+    named = {batch.name: batch for batch in mine}
+    if len(mine) == 1:
+        named.setdefault("", mine[0])
+    grouped: dict[str, list[NewReject]] = {}
+    for reject in found:
+        if reject.batch_name not in named:
+            raise ValueError("a reject of a completed job must name one of its batches")
+        grouped.setdefault(reject.batch_name, []).append(reject)
+    return [(named[name], of_batch) for name, of_batch in grouped.items()]
+
+
+def end(
+    connection: Connection,
+    job_id: int,
+    state: JobState,
+    *,
+    held: bool,
+    resend: Sequence[int] = (),
+    **values: Any,
+) -> None:
+    """End a job without a delivery: its batches go back to `sealed`, or are `held` but for those in `resend`."""
+    move(connection, JOB, [job_id], state, **values)
+    mine = [
+        batch.id for batch in covered(connection, job_id) if batch.job_id == job_id and batch.state in UNSETTLED_BATCHES
+    ]
+    if not set(resend) <= set(mine):
+        raise ValueError(f"job {job_id} does not have the batches to send again")
+    back = [batch for batch in mine if batch in resend] if held else mine
+    move(connection, BATCH, back, BatchState.SEALED, job_id=None)
+    if held:
+        rest = [batch for batch in mine if batch not in back]
+        if not rest:
+            raise ValueError(f"job {job_id} would be held without a batch; let it fail")
+        move(connection, BATCH, rest, BatchState.HELD)
+
+
+def mergeable(connection: Connection, pipeline: str, model: str) -> list[Batch]:
+    """Delivered batches that the snapshot does not hold yet, in the order of their delivery."""
+    statement = windows.select_batches().where(pipeline_table.c.name == pipeline, models.c.name == model)
+    statement = statement.where(batches.c.state == BatchState.DELIVERED, batches.c.delivery_seq > models.c.merged_seq)
+    return [Batch.from_row(row) for row in connection.execute(statement.order_by(batches.c.delivery_seq))]
+
+
+def history(connection: Connection, pipeline: str, limit: int) -> list[RunHistory]:
+    """The newest runs, newest first, each with its jobs and their batches."""
+    runs = pipelines.list_runs(connection, pipeline, limit)
+    statement = _select_jobs().where(jobs.c.run_id.in_([run.id for run in runs])).order_by(jobs.c.id)
+    of_run: dict[int, list[JobHistory]] = {}
+    for row in connection.execute(statement):
+        entry = JobHistory(Job.from_row(row), tuple(covered(connection, row.id)))
+        of_run.setdefault(entry.job.run_id, []).append(entry)
+    return [RunHistory(run, tuple(of_run.get(run.id, ()))) for run in runs]

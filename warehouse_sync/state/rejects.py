@@ -1,0 +1,119 @@
+"""Statements on rejects: meet, close, list, count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectState, sources
+from warehouse_sync.state.moves import chunks, insert_into
+from warehouse_sync.state.rows import NewReject, Reject
+from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, windows
+
+
+def upsert(
+    connection: Connection, window_id: int, found: Sequence[NewReject], *, run_id: int | None, now: datetime
+) -> int:
+    """Write down the rejects that a window met; returns how many are new.
+
+    One that stands (open or dismissed) with the same key and row is met again, not new. Open ones of a key that this
+    window did not meet are about an older row of that key: resolved. `run_id` None means the window's own run.
+    """
+    if not found:
+        return 0
+    row = connection.execute(select(windows.c.model_id, windows.c.run_id).where(windows.c.id == window_id)).one()
+    met = {"window_id": window_id, "last_run": run_id or row.run_id}
+    before = _standing(connection, row.model_id)
+    new = insert_into(connection, rejects)
+    upserted = new.on_conflict_do_update(
+        index_elements=["model_id", "key_hash", "row_hash"],
+        index_where=STANDING,
+        set_={name: new.excluded[name] for name in ("window_id", "last_run", "batch_name", "kind", "reasons")},
+    )
+    for part in chunks(found):
+        values = [
+            {
+                **met,
+                "model_id": row.model_id,
+                "first_run": met["last_run"],
+                "batch_name": reject.batch_name,
+                "key": reject.key,
+                "key_hash": reject.key_hash or b"",
+                "row_hash": reject.row_hash,
+                "kind": reject.kind,
+                "reasons": list(reject.reasons),
+                "state": RejectState.OPEN,
+                "opened_at": now,
+            }
+            for reject in part
+        ]
+        connection.execute(upserted, values)
+    added = _standing(connection, row.model_id) - before
+    _replace(connection, row.model_id, window_id, found, now)
+    return added
+
+
+def _standing(connection: Connection, model_id: int) -> int:
+    standing = [RejectState.OPEN, RejectState.DISMISSED]
+    of_model = select(func.count()).where(rejects.c.model_id == model_id, rejects.c.state.in_(standing))
+    return int(connection.scalar(of_model) or 0)
+
+
+def _replace(connection: Connection, model_id: int, window_id: int, found: Sequence[NewReject], now: datetime) -> None:
+    older = update(rejects).where(
+        STANDING,
+        rejects.c.model_id == model_id,
+        rejects.c.key_hash == bindparam("of_key"),
+        rejects.c.state == RejectState.OPEN,
+        rejects.c.window_id != window_id,
+    )
+    for part in chunks([{"of_key": reject.key_hash} for reject in found if reject.key_hash]):
+        connection.execute(older.values(state=RejectState.RESOLVED, closed_at=now), list(part))
+
+
+def close(connection: Connection, ids: Iterable[int], state: RejectState, now: datetime) -> int:
+    """Resolve or dismiss rejects by id; returns how many.
+
+    One that is closed already is left alone: a delivery must not fail because somebody was faster.
+    """
+    closed = 0
+    for part in chunks(sorted(set(ids))):
+        statement = update(rejects).where(
+            rejects.c.id.in_(part), rejects.c.state.in_(sorted(sources(REJECT_MOVES, state)))
+        )
+        closed += connection.execute(statement.values(state=state, closed_at=now)).rowcount
+    return closed
+
+
+def list_rejects(
+    connection: Connection, pipeline: str, model: str | None, states: Iterable[RejectState], limit: int | None
+) -> list[Reject]:
+    """Rejects in the order in which they opened; with `limit`, the first ones."""
+    statement = (
+        select(rejects, models.c.name.label("model"))
+        .join(models, models.c.id == rejects.c.model_id)
+        .join(pipelines, pipelines.c.id == models.c.pipeline_id)
+        .where(pipelines.c.name == pipeline, rejects.c.state.in_(list(states)))
+        .order_by(rejects.c.id)
+        .limit(limit)
+    )
+    if model is not None:
+        statement = statement.where(models.c.name == model)
+    return [Reject.from_row(row) for row in connection.execute(statement)]
+
+
+def count_open(connection: Connection, pipeline: str, run_id: int | None) -> dict[str, int]:
+    """Open rejects per model, of all runs or those that one run opened; models without any are left out."""
+    statement = (
+        select(models.c.name, func.count())
+        .join(rejects, rejects.c.model_id == models.c.id)
+        .join(pipelines, pipelines.c.id == models.c.pipeline_id)
+        .where(pipelines.c.name == pipeline, rejects.c.state == RejectState.OPEN)
+        .group_by(models.c.name)
+        .order_by(models.c.name)
+    )
+    if run_id is not None:
+        statement = statement.where(rejects.c.first_run == run_id)
+    return {row[0]: row[1] for row in connection.execute(statement)}
