@@ -1,0 +1,135 @@
+"""Which column is which field or property (design: "Columns to fields").
+
+`rename` comes first and gives the final name; a final name that begins with `_`, and every column in
+`exclude_columns`, is never sent. Then a field's name (compared without case) makes the field; `event_type` is checked,
+`metadata` is opened; all else is a property. The cursor column is no exception: it is sent unless its name begins with
+`_` or it is excluded.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from warehouse_sync.errors import ModelError
+from warehouse_sync.events.schema import Field, fields_of
+from warehouse_sync.events.shapes import Column, column_of
+from warehouse_sync.events.sql import ident
+from warehouse_sync.values import Model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PROPERTY_PREFIX = "metadata."
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The columns that a model returns, looked up as its header names them."""
+
+    model: Model
+    fields: Mapping[str, pa.Field]
+
+    @classmethod
+    def of(cls, model: Model, schema: pa.Schema) -> Returned:
+        """Reads the schema; two columns that differ only by case are a ModelError: SQL could not tell them apart."""
+        seen: dict[str, str] = {}
+        for name in schema.names:
+            other = seen.setdefault(name.casefold(), name)
+            if other is not name:
+                raise ModelError(
+                    f"the query returns two columns named {name!r} and {other!r}",
+                    path=model.path,
+                    hint="Give one of them another name: names are compared without case.",
+                )
+        return cls(model, {field.name: field for field in schema})
+
+    def find(self, name: str) -> str | None:
+        """The returned column of that name: exactly, else without case."""
+        if name in self.fields:
+            return name
+        return next((column for column in self.fields if column.casefold() == name.casefold()), None)
+
+    def require(self, name: str, key: str) -> str:
+        """The returned column that a header key names, or a ModelError that names the nearest one."""
+        found = self.find(name)
+        if found is None:
+            near = difflib.get_close_matches(name.casefold(), [column.casefold() for column in self.fields], 1, 0.5)
+            nearest = self.find(near[0]) if near else None
+            hint = f"Did you mean {nearest!r}?" if nearest else "It returns " + ", ".join(self.fields) + "."
+            raise ModelError(f"{key} names {name!r}, which the query does not return", path=self.model.path, hint=hint)
+        return found
+
+    def column(self, name: str) -> Column:
+        """The column with its type; UnsupportedTypeError when that type cannot be sent."""
+        return column_of(self.fields[name], ident(name))
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Every sent column in its place. `fields` in the order of the line, by field name; properties by final name."""
+
+    returned: Returned
+    fields: Mapping[str, Column]
+    kinds: tuple[Field, ...]
+    event_type: Column | None
+    metadata: Column | None
+    properties: Mapping[str, Column]
+
+    def named(self, names: Sequence[str], key: str) -> tuple[str, ...]:
+        """The columns that a header key names; the name of a field stands for the column that was renamed to it."""
+        return tuple(
+            self.fields[name].name
+            if self.returned.find(name) is None and name in self.fields
+            else self.returned.require(name, key)
+            for name in names
+        )
+
+
+def map_columns(model: Model, schema: pa.Schema, *, fold_upper: bool) -> Mapped:
+    """Puts every returned column in its place; ModelError for names that clash or that the query does not return."""
+    returned = Returned.of(model, schema)
+    renamed = {returned.require(old, "rename"): new for old, new in model.rename.items()}
+    excluded = {returned.require(name, "exclude_columns") for name in model.exclude_columns}
+    kinds = fields_of(model.event, context=model.context)
+    special = {field.name for field in kinds} | {"event_type", "metadata"}
+
+    placed: dict[str, str] = {}
+    properties: dict[str, str] = {}
+    for name in returned.fields:
+        final = renamed.get(name, name)
+        if name in excluded or final.startswith("_"):
+            continue
+        if final.casefold() in special:
+            _put(placed, final.casefold(), name, model)
+        else:
+            _put(properties, _property_name(final, fold=fold_upper and name not in renamed, model=model), name, model)
+
+    columns = {final: returned.column(name) for final, name in placed.items()}
+    return Mapped(
+        returned,
+        {field.name: columns[field.name] for field in kinds if field.name in columns},
+        kinds,
+        columns.get("event_type"),
+        columns.get("metadata"),
+        {final: returned.column(name) for final, name in properties.items()},
+    )
+
+
+def _property_name(final: str, *, fold: bool, model: Model) -> str:
+    name = final[len(PROPERTY_PREFIX) :] if final.startswith(PROPERTY_PREFIX) else final
+    if not name:
+        raise ModelError(f"rename: {final!r} is no name for a property", path=model.path)
+    return name.lower() if fold and name == name.upper() else name
+
+
+def _put(places: dict[str, str], final: str, column: str, model: Model) -> None:
+    if final in places:
+        raise ModelError(
+            f"columns {places[final]!r} and {column!r} would both be sent as {final!r}",
+            path=model.path,
+            hint="rename or exclude_columns tells them apart.",
+        )
+    places[final] = column

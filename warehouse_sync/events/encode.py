@@ -1,0 +1,216 @@
+"""A model header and an Arrow schema -> the SQL of its lines, keys, hashes and checks.
+
+**The line.** `event_type`, `source`, the ids, `event_name`, the context fields, `inserted_at`, `metadata`, in this
+order; NULL fields are left out. `metadata` stands in every identify_* and track line, and in page_view lines of models
+that have properties. The expression fails for no row, so it may stand where invalid rows pass; a CASE around it keeps
+DuckDB from sharing its parts with the checks and the hash.
+
+**Key.** One column: its value as the text that is sent. Several: the JSON array of their values. NULL when one is NULL.
+`key_hash` is `unhex(md5(key))`.
+
+**Row hash, version 1.** Of models with a key: `unhex(md5(d || '[' || v1 || ',' || v2 || ... || ']'))`.
+The values are the JSON texts of everything that is sent from a column, sorted by name (fields by theirs, properties by
+`metadata.<name>`, all members of opened columns together under `metadata`, each after a comma), without `inserted_at`,
+the cursor column and `ignore_changes`; what is left out of the line is empty between its commas. `d` is the first 16
+hexadecimal digits of the SHA-256 of the JSON array of those names (`json.dumps`). So a hash changes when a value, the
+set of properties or `nulls` changes; `event_type` and the header's `source` are not part of it. Of models without a
+key: `unhex(md5(line))`, time included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from warehouse_sync.errors import ModelError
+from warehouse_sync.events.columns import Mapped, map_columns
+from warehouse_sync.events.fields import Fields, build_fields
+from warehouse_sync.events.properties import Properties, build_properties
+from warehouse_sync.events.reasons import Reason
+from warehouse_sync.events.schema import REQUIRED
+from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError
+from warehouse_sync.events.sql import Check, Part, Text, any_of, bits, concat
+from warehouse_sync.events.times import InsertedAt, build_inserted_at
+from warehouse_sync.events.types import TIME_FORMAT, Types, invalid_utf8
+from warehouse_sync.values import EventType, Model, Property, RowSql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ENCODER_VERSION = 1
+"""Changes whenever the same row would get another row hash."""
+
+MANY_PROPERTIES = 500
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What is not in the model: the zone of naive times, the window's start (aware), and whether the warehouse folds
+    names to upper case, so that property names without a lower-case letter are lower-cased."""
+
+    timezone: str
+    now: datetime
+    fold_upper: bool = False
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a model's rows become lines.
+
+    `properties`: by name, without the keys of a `metadata` column; `fields`: field -> column; `reason_columns`: the
+    columns that a reason can be about, for messages.
+    """
+
+    row: RowSql
+    properties: tuple[Property, ...]
+    fields: Mapping[str, str]
+    reason_columns: Mapping[Reason, tuple[str, ...]]
+    warnings: tuple[str, ...] = ()
+    version: int = ENCODER_VERSION
+
+
+def compile_row(model: Model, schema: pa.Schema, options: EncodeOptions) -> Encoding:
+    """The SQL of one model's rows.
+
+    `schema`: of the columns that the query returns; a field's metadata may name the warehouse's own type where Arrow's
+    is not enough (`duckdb_type`; Snowflake's `logicalType`). The expressions name columns without a qualifier.
+    ModelError when a row of that schema could never be sent as the header asks.
+    """
+    try:
+        return _Compiler(model, schema, options).encoding()
+    except UnsupportedTypeError as error:
+        hint = "exclude_columns leaves a column out."
+        raise ModelError(f"column {error}", path=model.path, hint=hint) from None
+
+
+class _Compiler:
+    def __init__(self, model: Model, schema: pa.Schema, options: EncodeOptions) -> None:
+        self.model = model
+        self.types = Types(options.timezone)
+        self.mapped: Mapped = map_columns(model, schema, fold_upper=options.fold_upper)
+        self.unique_key = self.mapped.named(model.unique_key, "unique_key")
+        self.cursor = self.mapped.named((model.cursor,), "cursor")[0] if model.cursor else None
+        self.ignored = set(self.mapped.named(model.ignore_changes, "ignore_changes"))
+        self.fields: Fields = build_fields(model, self.mapped)
+        self.properties: Properties = build_properties(model, self.mapped, self.types)
+        column = self.mapped.fields.get("inserted_at")
+        self.inserted_at: InsertedAt = build_inserted_at(model, column, self.types, options.now)
+
+    def encoding(self) -> Encoding:
+        key, key_checks = self.key()
+        cursor, cursor_checks = self.cursor_sql()
+        checks = [
+            *self.fields.checks,
+            *self.inserted_at.checks,
+            *key_checks,
+            *cursor_checks,
+            *self.properties.checks(),
+        ]
+        row = RowSql(
+            key=key,
+            key_hash=f"unhex(md5({key}))",
+            row_hash=self.row_hash(),
+            cursor=cursor,
+            inserted_at=self.inserted_at.sql,
+            reasons=bits(checks),
+            notes=bits([*self.fields.notes, *self.properties.notes()]),
+            line=self.line,
+        )
+        return Encoding(
+            row,
+            self.properties.described,
+            {name: column.name for name, column in self.mapped.fields.items()},
+            _columns_by_reason(checks),
+            tuple(self.warnings()),
+        )
+
+    def line(self, inserted_at: str) -> str:
+        """The NDJSON line with that TIMESTAMP expression as its time."""
+        parts: list[Part] = [Text(f'{{"event_type":"{self.model.event.value}"')]
+        if not any(field.field.name == "source" for field in self.fields.parts):
+            parts.append(Text(f',"source":"{self.model.source}"'))
+        for field in self.fields.parts:
+            parts += field.parts()
+        parts.append(f'strftime({inserted_at}, \',"inserted_at":"{TIME_FORMAT}"\')')
+        if not (self.model.event is EventType.PAGE_VIEW and self.properties.none):
+            parts += [Text(',"metadata":'), *self.properties.object()]
+        return concat([*parts, Text("}\n")])
+
+    def key(self) -> tuple[str, list[Check]]:
+        """The key as text, and what has to be true of its columns."""
+        if not self.unique_key:
+            return "NULL::VARCHAR", []
+        columns = [self.scalar(name, "unique_key") for name in self.unique_key]
+        missing = any_of([f"{column.sql} IS NULL" for column in columns])
+        required = {self.mapped.fields[name].name for name in REQUIRED[self.model.event] & self.mapped.fields.keys()}
+        others = [column for column in columns if column.name not in required]
+        checks = [Check(Reason.KEY_MISSING, f"{column.sql} IS NULL", column.name) for column in others]
+        checks += self.readable(columns)
+        values = [self.types.value(column) for column in columns]
+        if len(values) == 1:
+            return values[0].text, checks
+        parts: list[Part] = [Text("[")]
+        for i, value in enumerate(values):
+            parts += [Text("," if i else ""), f"coalesce({value.json}, 'null')"]
+        return f"CASE WHEN NOT ({missing}) THEN {concat([*parts, Text(']')])} END", checks
+
+    def cursor_sql(self) -> tuple[str, list[Check]]:
+        """The cursor as it is; text that is not UTF-8 is NULL, and its row is refused."""
+        if self.cursor is None:
+            return "NULL", []
+        column = self.scalar(self.cursor, "cursor")
+        if column.shape is Shape.TEXT:
+            text = f"{column.sql}::varchar"
+            return f"CASE WHEN {invalid_utf8(text)} THEN NULL ELSE {text} END", self.readable([column])
+        return column.sql, []
+
+    def readable(self, columns: Iterable[Column]) -> list[Check]:
+        return [
+            Check(Reason.INVALID_UTF8, invalid_utf8(f"{column.sql}::varchar"), column.name)
+            for column in columns
+            if column.shape is Shape.TEXT
+        ]
+
+    def scalar(self, name: str, key: str) -> Column:
+        column = self.mapped.returned.column(name)
+        if column.shape in NESTED or column.shape is Shape.UNION:
+            raise ModelError(f"{key} names {name!r}, which is nested ({column.type_name})", path=self.model.path)
+        return column
+
+    def row_hash(self) -> str:
+        """The hash of what is sent."""
+        if not self.model.unique_key:
+            return f"unhex(md5({self.line(self.inserted_at.sql)}))"
+        skipped = self.ignored | ({self.cursor} if self.cursor else set())
+        hashed = {field.field.name: field.json for field in self.fields.parts if field.column not in skipped}
+        for known in self.properties.known:
+            if known.column.name not in skipped:
+                hashed[f"metadata.{known.name}"] = self.properties.sent(known)
+        opened = tuple(one for one in self.properties.opened if one.column.name not in skipped)
+        if opened:
+            hashed["metadata"] = replace(self.properties, opened=opened).told_by_rows()
+        names = sorted(hashed)
+        digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
+        parts: list[Part] = [Text(digest + "[")]
+        for i, name in enumerate(names):
+            parts += [Text("," if i else ""), hashed[name]]
+        return f"unhex(md5({concat([*parts, Text(']')])}))"
+
+    def warnings(self) -> list[str]:
+        """What will probably surprise, though it is allowed."""
+        count = len(self.properties.known)
+        if count > MANY_PROPERTIES:
+            return [f"{count} properties are sent; Userpilot is said to keep {MANY_PROPERTIES} at most"]
+        return []
+
+
+def _columns_by_reason(checks: Sequence[Check]) -> dict[Reason, tuple[str, ...]]:
+    found: dict[Reason, list[str]] = {}
+    for check in checks:
+        if isinstance(check.flag, Reason) and check.column not in found.setdefault(check.flag, []):
+            found[check.flag].append(check.column)
+    return {reason: tuple(found[reason]) for reason in sorted(found, key=lambda reason: reason.bit)}
