@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+NATIVE_TYPE = b"duckdb_type"
+"""Field metadata: the warehouse's own name of the column's type, where Arrow's is not enough (JSON, UUID, TIMETZ)."""
+
+NUMBER_AS_TEXT = "NUMERIC"
+"""The native type of a text column whose texts are numbers: they are spliced into the line as they are."""
+
+
 @dataclass(frozen=True)
 class Engine:
-    """Limits of the embedded DuckDB: memory (a DuckDB size text), threads (None: all cores), folder for what does not fit."""
+    """Limits of the embedded DuckDB: memory (a DuckDB size text), threads (None: all), folder for what does not fit."""
 
     memory_limit: str = "512MB"
     threads: int | None = None
@@ -57,8 +64,19 @@ class Warehouse(Protocol):
     dialect: str
     folds_upper: bool
 
+    def label(self, model: str) -> None:
+        """Name the model that the next statements are for, where the warehouse's own history shows such a name."""
+        ...
+
+    def quote(self, name: str) -> str:
+        """The name of a column, as `describe` gave it, as an identifier of the warehouse's SQL."""
+        ...
+
     def describe(self, sql: str) -> pa.Schema:
-        """Names and Arrow types of the query's columns, without reading a row; field metadata `duckdb_type` names the warehouse's type."""
+        """Names and Arrow types of the query's columns, without reading a row.
+
+        Field metadata `duckdb_type` names the warehouse's type.
+        """
         ...
 
     def open(self, sql: str) -> Source:
@@ -86,16 +104,59 @@ class Warehouse(Protocol):
         ...
 
 
-def open_warehouse(kind: str, settings: Mapping[str, Any], engine: Engine) -> Warehouse:
-    """The warehouse of that kind. Raises WarehouseError when it cannot be reached, UsageError when its kind is not built yet."""
+def open_warehouse(kind: str, settings: Mapping[str, Any], engine: Engine, label: str = "") -> Warehouse:
+    """The warehouse of that kind, with the YAML's keys as `settings` (secrets as plain text).
+
+    `label` names pipeline and run in the warehouse's own history. Raises WarehouseError when it cannot be reached or
+    its driver is not installed, UsageError for a kind that does not exist.
+    """
     if kind == "duckdb":
         from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
 
-        return DuckDBWarehouse(str(settings["path"]), engine)
-    raise UsageError(
-        f"warehouse type `{kind}` is not built yet in this version",
-        hint="`type: duckdb` is; the YAML is checked for the other types already.",
+        return DuckDBWarehouse.of(settings, engine)
+    if kind == "postgres":
+        from warehouse_sync.warehouses.postgres import PostgresWarehouse
+
+        return PostgresWarehouse(settings, engine, label)
+    if kind == "snowflake":
+        from warehouse_sync.warehouses.snowflake import SnowflakeWarehouse
+
+        return SnowflakeWarehouse(settings, engine, label)
+    if kind == "sqlalchemy":
+        from warehouse_sync.warehouses.sqlalchemy import SqlAlchemyWarehouse
+
+        return SqlAlchemyWarehouse(str(settings["url"]), engine)
+    raise UsageError(f"warehouse type `{kind}` is unknown", hint="it is duckdb, snowflake, postgres or sqlalchemy.")
+
+
+def not_installed(kind: str, module: str, extra: str) -> WarehouseError:
+    """The driver of a warehouse is missing."""
+    return WarehouseError(
+        f"`type: {kind}` needs the Python package of `{module}`, which is not installed",
+        hint=f"pip install {extra}",
     )
+
+
+def dialect_of_url(url: str) -> str:
+    """sqlglot's name of the dialect of a SQLAlchemy URL; empty for one that sqlglot does not know."""
+    name = url.partition(":")[0].partition("+")[0].casefold()
+    return _DIALECTS.get(name, "")
+
+
+_SAME = (
+    "bigquery",
+    "clickhouse",
+    "databricks",
+    "duckdb",
+    "mysql",
+    "oracle",
+    "redshift",
+    "snowflake",
+    "sqlite",
+    "trino",
+)
+_DIALECTS = {**{name: name for name in _SAME}, "mariadb": "mysql", "mssql": "tsql", "postgresql": "postgres"}
+"""SQLAlchemy's name of a dialect -> sqlglot's."""
 
 
 def text_literal(text: str) -> str:
@@ -109,14 +170,18 @@ def name_literal(name: str) -> str:
 
 
 def cursor_literal(value: CursorValue, dialect: str) -> str:
-    """The value as a typed literal of that dialect (bound parameters would cost some drivers their fast path)."""
+    """The value as a typed literal of that dialect, in full precision (bound parameters would cost some drivers their
+    fast path)."""
     from sqlglot import exp
 
     text = exp.Literal.string(value.text)
     if value.kind is CursorKind.INTEGER:
-        return exp.Literal.number(value.text).sql(dialect=dialect)
+        return value.text
     if value.kind is CursorKind.STRING:
         return text.sql(dialect=dialect)
+    own = _LITERALS.get(dialect, {}).get(value.kind)
+    if own is not None:
+        return own(value.text)
     if value.kind is CursorKind.TIMESTAMP and dialect == "duckdb" and len(value.text.partition(".")[2]) > 6:
         return exp.cast(text, exp.DataType.Type.TIMESTAMP_NS).sql(dialect=dialect)
     types = {
@@ -125,3 +190,20 @@ def cursor_literal(value: CursorValue, dialect: str) -> str:
         CursorKind.DATE: exp.DataType.Type.DATE,
     }
     return exp.cast(text, types[value.kind]).sql(dialect=dialect)
+
+
+_LITERALS: dict[str, dict[CursorKind, Callable[[str], str]]] = {
+    # TIMESTAMP is whatever the account maps it to, and the offset is read only behind a `T`.
+    "snowflake": {
+        CursorKind.TIMESTAMP: lambda text: f"'{text}'::TIMESTAMP_NTZ(9)",
+        CursorKind.TIMESTAMPTZ: lambda text: f"'{text.replace(' ', 'T')}'::TIMESTAMP_TZ(9)",
+    },
+    # A cast to DATETIME rounds to the second; the session's zone is UTC, so that an offset is not needed.
+    "mysql": {
+        CursorKind.TIMESTAMP: lambda text: f"TIMESTAMP '{text}'",
+        CursorKind.TIMESTAMPTZ: lambda text: f"TIMESTAMP '{text.removesuffix('+00:00')}'",
+    },
+    # SQLite has no types of time: they are text there.
+    "sqlite": dict.fromkeys((CursorKind.TIMESTAMP, CursorKind.TIMESTAMPTZ, CursorKind.DATE), text_literal),
+}
+"""Where sqlglot's typed literal would lose digits, or mean something else."""

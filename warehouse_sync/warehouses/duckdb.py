@@ -7,50 +7,117 @@ encoding become one query and no row crosses a border on the way.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.warehouses.base import Engine, Source, name_literal, text_literal
+from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, name_literal, text_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NATIVE_TYPE = b"duckdb_type"
-"""Field metadata: the warehouse's own name of the column's type, where Arrow's is not enough (JSON, UUID, TIMETZ)."""
+_MOTHERDUCK = ("md:", "motherduck:")
+
+_RESERVED = ("main", "memory", "system", "temp")
+"""Names that DuckDB gives to catalogs and schemas of its own."""
 
 _SAFE_ERRORS = ("Catalog Error", "Binder Error", "Parser Error", "Syntax Error")
 """Errors whose first line speaks of names in the SQL; all others may print values of rows."""
 
 
 class DuckDBWarehouse:
-    """`path` is a file, `:memory:` or an `md:` name. Raises WarehouseError when it is missing, locked or unreadable."""
+    """`path` is a file, `:memory:` or an `md:` name; `token` MotherDuck's; `attach` more databases, each a mapping with
+    the YAML's keys `path`, `alias`, `type`. Raises WarehouseError when one of them is missing, locked or unreadable."""
 
     dialect = "duckdb"
     folds_upper = False
 
-    def __init__(self, path: str, engine: Engine) -> None:
+    def __init__(
+        self, path: str, engine: Engine, token: str | None = None, attach: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         import duckdb
 
         self.path = path
-        remote = path.startswith(("md:", ":memory:"))
-        if not remote and not Path(path).is_file():
-            raise WarehouseError(
-                f"warehouse file {path} does not exist",
-                hint="check `warehouse.path` (relative paths start at the YAML file), or run `dbt build` first.",
-            )
-        self.catalog = "memory" if path == ":memory:" else Path(path.removeprefix("md:").partition("?")[0]).stem
+        if not _is_remote(path):
+            _require_file(path, "warehouse.path", path)
+        self.catalog = _catalog(path)
         self.connection = engine.connect()
         try:
-            if path != ":memory:":
-                self.connection.execute(
-                    f"ATTACH {text_literal(path)} AS {name_literal(self.catalog)}" + ("" if remote else " (READ_ONLY)")
-                )
+            if path.startswith(_MOTHERDUCK):
+                self._attach_motherduck(token)
+            elif path != ":memory:":
+                self._attach(path, self.catalog, None)
+            for place, more in enumerate(attach):
+                self._attach_more(f"warehouse.attach[{place}]", more)
+            if self.catalog:
                 self.connection.execute(f"USE {name_literal(self.catalog)}")
         except duckdb.Error as error:
             self.connection.close()
             raise self.explain(error) from None
+        except WarehouseError:
+            self.connection.close()
+            raise
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], engine: Engine) -> DuckDBWarehouse:
+        """The warehouse of these settings: `path`, and `token` and `attach` where they are given."""
+        return cls(str(settings["path"]), engine, settings.get("token"), settings.get("attach") or ())
+
+    def _attach(self, path: str, alias: str | None, kind: str | None) -> None:
+        name = f" AS {name_literal(alias)}" if alias else ""
+        options = "READ_ONLY" if kind in (None, "duckdb") else f"TYPE {name_literal(kind or '')}, READ_ONLY"
+        self.connection.execute(f"ATTACH {text_literal(path)}{name} ({options})")
+
+    def _attach_more(self, key: str, more: Mapping[str, Any]) -> None:
+        """One entry of `attach`. Its path may hold a password, so no text of DuckDB about it is shown."""
+        import duckdb
+
+        path, kind = str(more["path"]), more.get("type")
+        if kind in (None, "duckdb", "sqlite") and not _is_remote(path):
+            _require_file(path, f"{key}.path", Path(path).name)
+        try:
+            self._attach(path, more.get("alias"), kind)
+        except duckdb.Error as error:
+            lock = explain(error, key)
+            if "is locked by" in lock.message:
+                raise lock from None
+            raise WarehouseError(
+                f"{key} cannot be attached (`{_kind(error)}`)",
+                hint="check its path and, for another `type` than duckdb, that DuckDB's extension of that name exists"
+                " for this version of DuckDB and can be downloaded or is installed.",
+            ) from None
+
+    def _attach_motherduck(self, token: str | None) -> None:
+        """The token is set, not put into the path, so that no message can show it."""
+        import duckdb
+
+        try:
+            self.connection.execute("INSTALL motherduck")
+            self.connection.execute("LOAD motherduck")
+        except duckdb.Error:
+            raise WarehouseError(
+                "MotherDuck's extension cannot be loaded into DuckDB",
+                hint="it is downloaded from extensions.duckdb.org at its first use, and must exist for this version of"
+                " DuckDB.",
+            ) from None
+        if token:
+            self.connection.execute(f"SET motherduck_token = {text_literal(token)}")
+        try:
+            self.connection.execute(f"ATTACH {text_literal(self.path)}")
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"MotherDuck does not open {self.path} (`{_kind(error)}`)",
+                hint="check the database's name and the token (`warehouse.token`, or the variable `motherduck_token`).",
+            ) from None
+
+    def label(self, model: str) -> None:
+        """See `Warehouse.label`; a file keeps no history."""
+
+    def quote(self, name: str) -> str:
+        """See `Warehouse.quote`."""
+        return name_literal(name)
 
     def describe(self, sql: str) -> pa.Schema:
         """See `Warehouse.describe`; the query is bound, not run."""
@@ -76,10 +143,11 @@ class DuckDBWarehouse:
         import duckdb
 
         try:
-            row = self.connection.execute(sql).fetchone()
+            # All of it: a result that is not read to its end keeps the connection busy.
+            rows = self.connection.execute(sql).fetchall()
         except duckdb.Error as error:
             raise self.explain(error) from None
-        return None if row is None else row[0]
+        return rows[0][0] if rows else None
 
     def now(self) -> datetime:
         """See `Warehouse.now`; the embedded engine has the machine's clock."""
@@ -133,11 +201,38 @@ def explain(error: Exception, place: str) -> WarehouseError:
             f"{place} cannot be read ({_io_reason(text)})", hint="check the path, its permissions and the disk."
         )
     return WarehouseError(
-        f"DuckDB stopped with `{kind if kind.endswith('Error') else type(error).__name__}` while it read this model;"
+        f"DuckDB stopped with `{_kind(error)}` while it read this model;"
         " its text is not shown because it can hold values of rows",
         line=line,
         hint="run the compiled SQL (`warehouse-sync compile -s MODEL`) in DuckDB to see it.",
     )
+
+
+def _is_remote(path: str) -> bool:
+    """True for what is no file of this machine."""
+    return path.startswith((":memory:", *_MOTHERDUCK)) or "://" in path
+
+
+def _catalog(path: str) -> str:
+    """The name under which a database is attached, as DuckDB itself would choose it, but for names that it reserves."""
+    if path == ":memory:":
+        return "memory"
+    name = Path(path.partition("?")[0].partition(":")[2] if _is_remote(path) else path).stem
+    return f"{name}_file" if name.casefold() in _RESERVED else name
+
+
+def _require_file(path: str, key: str, shown: str) -> None:
+    if not Path(path).is_file():
+        raise WarehouseError(
+            f"warehouse file {shown} does not exist",
+            hint=f"check `{key}` (relative paths start at the YAML file), or run `dbt build` first.",
+        )
+
+
+def _kind(error: Exception) -> str:
+    """What DuckDB calls an error of this kind; says nothing of any value."""
+    kind = str(error).partition(":")[0]
+    return kind if kind.endswith("Error") else type(error).__name__
 
 
 def _io_reason(text: str) -> str:

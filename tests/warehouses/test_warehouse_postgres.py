@@ -1,0 +1,244 @@
+"""PostgreSQL: every type, every way in that fails, and what happens when the server goes away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import duckdb
+import pytest
+from beds import Bed, rows, sent
+from servers import certificate, free_port
+
+from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.warehouses.postgres import PostgresWarehouse
+
+
+@pytest.fixture
+def postgres_only(postgres_bed: Bed) -> Iterator[PostgresWarehouse]:
+    warehouse = postgres_bed.open()
+    assert isinstance(warehouse, PostgresWarehouse)
+    yield warehouse
+    warehouse.close()
+
+
+TYPES = {
+    "34.70::NUMERIC(10, 2)": "34.70",
+    "12345678901234567890123456789012345678901234567890.10::NUMERIC": (
+        "12345678901234567890123456789012345678901234567890.10"
+    ),
+    "-0.000000001::NUMERIC": "-0.000000001",
+    "'NaN'::NUMERIC": "null",
+    "'Infinity'::NUMERIC": "null",
+    "'NaN'::NUMERIC(5, 0)": "null",
+    "12345::NUMERIC(20, 0)": "12345",
+    "1234::NUMERIC(3, -2)": "1200",
+    "3.20::positive": "3.20",
+    "12.5::MONEY": "12.50",
+    "'NaN'::FLOAT8": "null",
+    "1.5::FLOAT4": "1.5",
+    "true": "true",
+    "'ab'::CHAR(4)": '"ab"',
+    "4000000000::OID": "4000000000",
+    "'happy'::mood": '"happy"',
+    "'2025-01-01 00:00:00+02'::TIMESTAMPTZ": '"2024-12-31T22:00:00.000000Z"',
+    "'infinity'::TIMESTAMPTZ": "null",
+    "'-infinity'::TIMESTAMP": "null",
+    "'infinity'::DATE": "null",
+    "'0044-03-15 BC'::DATE": "null",
+    "'10:00'::TIME": '"10:00:00"',
+    "'10:00+02'::TIMETZ": '"10:00:00+02"',
+    "INTERVAL '1 day 2 hours'": '"1 day 02:00:00"',
+    "'96856aca-f45b-4fee-9cea-95e0dc2b0c2c'::UUID": '"96856aca-f45b-4fee-9cea-95e0dc2b0c2c"',
+    "'{\"a\": 1.50}'::JSON": '"{\\"a\\": 1.50}"',
+    "'7'::JSONB": "7",
+    "ARRAY[[1, 2], [3, 4]]": '"[[1,2],[3,4]]"',
+    "ARRAY[1.50::NUMERIC]": '"[1.50]"',
+    "ARRAY['happy'::mood]": '"[\\"happy\\"]"',
+    "ROW(1, 2.50)::pair": '"{\\"x\\":1,\\"y\\":2.50}"',
+    "'127.0.0.1'::INET": '"127.0.0.1/32"',
+    "INT4RANGE(1, 3)": '"[1,3)"',
+    "B'101'": '"101"',
+    "POINT(1, 2)": '"(1,2)"',
+    "NULL": "null",
+}
+
+
+def test_every_type(postgres_bed: Bed) -> None:
+    postgres_bed.execute(
+        "CREATE TYPE mood AS ENUM ('happy', 'sad')",
+        "CREATE TYPE pair AS (x INTEGER, y NUMERIC)",
+        "CREATE DOMAIN positive AS NUMERIC(10, 2) CHECK (VALUE > 0)",
+    )
+    warehouse = postgres_bed.open()
+    columns = ", ".join(f"{expression} AS c{i}" for i, expression in enumerate(TYPES))
+    (line,) = sent(warehouse, f"SELECT {columns}")
+    assert {expression: line[f"c{i}"] for i, expression in enumerate(TYPES)} == TYPES
+    warehouse.close()
+
+
+def test_an_enum_made_after_the_login_is_its_text(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:
+    postgres_bed.execute("CREATE TYPE late AS ENUM ('a')")
+    assert sent(postgres_only, "SELECT 'a'::late AS x") == [{"x": '"a"'}]
+
+
+def test_infinite_times_keep_their_order(postgres_only: PostgresWarehouse) -> None:
+    sql = "SELECT 'infinity'::TIMESTAMPTZ AS a, '-infinity'::TIMESTAMP AS b, '-infinity'::DATE AS c, now() AS d"
+    source = postgres_only.open(sql)
+    query = f"SELECT a > d, b::VARCHAR, c::VARCHAR FROM {source.relation}"
+    assert source.connection.sql(query).fetchall() == [(True, "-infinity", "-infinity")]
+
+
+def test_bytea_is_binary(postgres_only: PostgresWarehouse) -> None:
+    assert str(postgres_only.describe("SELECT '\\x00'::bytea AS x").field(0).type) == "binary"
+
+
+def test_a_numeric_is_no_text_cursor(postgres_only: PostgresWarehouse) -> None:
+    types = [str(field.type) for field in postgres_only.describe("SELECT 1::NUMERIC AS a, 1::NUMERIC(9, 0) AS b")]
+    assert types[0] != "string"
+    assert types[1] == "decimal128(9, 0)"
+
+
+def test_scalars(postgres_only: PostgresWarehouse) -> None:
+    assert postgres_only.scalar("SELECT 12::NUMERIC(9, 0)") == 12
+    assert postgres_only.scalar("SELECT NULL::NUMERIC") is None
+    assert postgres_only.scalar("SELECT 1 WHERE false") is None
+
+
+def test_the_session(postgres_only: PostgresWarehouse) -> None:
+    postgres_only.label("users")
+    found = {name: postgres_only.scalar(f"SELECT current_setting('{name}')") for name in SESSION}
+    assert found == SESSION
+    source = postgres_only.open(
+        "SELECT current_setting('transaction_isolation') || current_setting('transaction_read_only')"
+    )
+    assert rows(source) == [("repeatable readon",)]
+
+
+SESSION = {
+    "TimeZone": "UTC",
+    "application_name": "warehouse-sync test users",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "0",
+}
+
+
+def test_a_function_cannot_write_either(postgres_bed: Bed) -> None:
+    postgres_bed.execute(
+        "CREATE FUNCTION sneak() RETURNS INTEGER LANGUAGE plpgsql AS"
+        " $$ BEGIN SET LOCAL transaction_read_only = off; INSERT INTO bystander VALUES (1); RETURN 1; END $$"
+    )
+    warehouse = postgres_bed.open()
+    source = warehouse.open("SELECT sneak() AS x")
+    with pytest.raises(duckdb.Error):
+        rows(source)
+    assert rows(warehouse.open("SELECT * FROM bystander")) == []
+    warehouse.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"password": "not it"}, "refuses the user or the password"),
+        ({"user": "nobody"}, "refuses the user or the password"),
+        ({"dbname": "nowhere"}, 'database "nowhere" does not exist'),
+        ({"port": "free"}, "refuses connections"),
+        ({"host": "nowhere.invalid"}, "has a host name that nobody knows"),
+        ({"role": "nobody"}, "does not take this role"),
+        ({"schema": "nowhere"}, "has no schema nowhere"),
+        ({"sslmode": "verify-full", "sslrootcert": "other.crt"}, "certificate"),
+        ({"sslmode": "verify-full", "sslrootcert": "missing.crt"}, "cannot be verified"),
+        ({"host": "/nowhere"}, "has no socket there"),
+    ],
+)
+def test_no_way_in(postgres_bed: Bed, tmp_path, changed: dict[str, object], message: str) -> None:
+    if changed.get("sslrootcert") == "other.crt":
+        certificate(tmp_path, "other", "root")
+    if "sslrootcert" in changed:
+        changed = changed | {"sslrootcert": tmp_path / str(changed["sslrootcert"])}
+    if changed.get("port") == "free":
+        changed = {"port": free_port()}
+    with pytest.raises(WarehouseError) as caught:
+        postgres_bed.open(**changed)
+    assert message in str(caught.value)
+    assert "correct horse" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_tls_is_verified(postgres_bed: Bed) -> None:
+    server = postgres_bed.extra["server"]
+    certificate_of_server = server.folder / "server.crt"
+    certificate_of_server.chmod(0o644)
+    warehouse = postgres_bed.open(sslmode="verify-full", sslrootcert=certificate_of_server)
+    assert warehouse.scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
+    warehouse.close()
+
+
+def test_role_and_search_path(postgres_bed: Bed) -> None:
+    postgres_bed.execute(
+        "DROP ROLE IF EXISTS marts", "CREATE ROLE marts", "CREATE SCHEMA \"Marts\"",
+        "GRANT USAGE ON SCHEMA \"Marts\" TO marts", "CREATE TABLE \"Marts\".users (id INTEGER)",
+    )  # fmt: skip
+    warehouse = postgres_bed.open(role="marts", schema="Marts")
+    assert 'as marts, search_path "Marts", public' in warehouse.check()
+    with pytest.raises(WarehouseError, match="permission denied for table users"):
+        rows(warehouse.open("SELECT * FROM users"))
+    warehouse.close()
+    warehouse = postgres_bed.open(search_path='"Marts", pg_catalog')
+    assert rows(warehouse.open("SELECT * FROM users")) == []
+    warehouse.close()
+    postgres_bed.execute('DROP SCHEMA "Marts" CASCADE', "DROP ROLE marts")
+
+
+def test_statement_timeout(postgres_bed: Bed) -> None:
+    postgres_bed.execute(f"ALTER DATABASE {postgres_bed.settings['dbname']} SET statement_timeout = 200")
+    warehouse = postgres_bed.open()
+    source = warehouse.open("SELECT pg_sleep(5)::text AS x")
+    with pytest.raises(duckdb.Error) as caught:
+        rows(source)
+    assert "`statement_timeout`" in warehouse.explain(caught.value).message
+    warehouse.close()
+
+
+def test_a_lost_connection_is_opened_again(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:
+    source = postgres_only.open("SELECT i, pg_sleep(0)::text AS t FROM generate_series(1, 2000000) AS n(i)")
+    reader = source.connection.sql(f"FROM {source.relation}").to_arrow_reader(2048)
+    reader.read_next_batch()
+    _terminate(postgres_bed)
+    with pytest.raises((duckdb.Error, OSError)) as caught:
+        for _ in reader:
+            pass
+    assert isinstance(postgres_only.explain(caught.value), ConnectionLost)
+    assert rows(postgres_only.open("SELECT 1 AS a")) == [(1,)]
+
+
+def test_a_connection_lost_between_models(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:
+    _terminate(postgres_bed)
+    with pytest.raises(ConnectionLost):
+        postgres_only.describe("SELECT 1 AS a")
+    assert rows(postgres_only.open("SELECT 1 AS a")) == [(1,)]
+
+
+def _terminate(bed: Bed) -> None:
+    bed.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'warehouse-sync%' AND datname = current_database()"
+    )
+
+
+def test_a_connection_string_quotes_everything(postgres_bed: Bed) -> None:
+    odd = "it's \\ odd"
+    postgres_bed.execute("DROP ROLE IF EXISTS odd", "CREATE ROLE odd LOGIN PASSWORD 'it''s \\ odd'")
+    warehouse = postgres_bed.open(user="odd", password=odd)
+    assert warehouse.scalar("SELECT current_user::text") == "odd"
+    warehouse.close()
+    postgres_bed.execute("DROP ROLE odd")
+
+
+def test_libpq_finds_a_password_by_itself(postgres_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", str(postgres_bed.settings["password"]))
+    postgres_bed.open(password=None).close()
+    monkeypatch.delenv("PGPASSWORD")
+    monkeypatch.setenv("PGPASSFILE", os.devnull)
+    with pytest.raises(WarehouseError, match="wants a password"):
+        postgres_bed.open(password=None)

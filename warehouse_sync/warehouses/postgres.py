@@ -1,0 +1,283 @@
+"""PostgreSQL as the warehouse, over ADBC: COPY in binary, straight into Arrow.
+
+Each model is read in one read-only, repeatable-read transaction, in a session whose zone is UTC. Nothing is bound:
+a parameter would cost ADBC its COPY and with it the streaming. What the driver cannot decode is cast by the server
+(`postgres_types`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.warehouses import postgres_errors as errors
+from warehouse_sync.warehouses import postgres_types as types
+from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed, text_literal
+from warehouse_sync.warehouses.duckdb import explain
+from warehouse_sync.warehouses.feed import Feed, Spent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_BYTES = 1_000_000
+"""Size of a record batch; the driver's own default is 16 times that, and not faster."""
+
+_CONNINFO = ("host", "port", "user", "password", "dbname", "sslmode", "sslcert", "sslkey", "sslrootcert")
+_LONGEST_NAME = 63
+_SESSION = (
+    "SET TimeZone = 'UTC'",
+    "SET DateStyle = 'ISO'",
+    "SET IntervalStyle = 'postgres'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+)
+_BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+class PostgresWarehouse:
+    """`settings` are the YAML's keys. Raises WarehouseError when there is no connection."""
+
+    dialect = "postgres"
+    folds_upper = False
+
+    def __init__(self, settings: Mapping[str, Any], engine: Engine, label: str = "") -> None:
+        self.place = f"{settings['host']}:{settings['port']}/{settings['dbname']}"
+        self._settings, self._engine, self._label = settings, engine, label or "warehouse-sync"
+        self._connection: Any = None
+        self._reading: _Reading | None = None
+        self._spent = Spent()
+        self._connect()
+
+    def label(self, model: str) -> None:
+        """See `Warehouse.label`; `pg_stat_activity` shows it as `application_name`."""
+        self._run(f"SET application_name = {text_literal(f'{self._label} {model}'[:_LONGEST_NAME])}")
+
+    def quote(self, name: str) -> str:
+        """See `Warehouse.quote`."""
+        return name_literal(name)
+
+    def describe(self, sql: str) -> pa.Schema:
+        """See `Warehouse.describe`; the server prepares the query, and does not run it."""
+        import pyarrow as pa
+
+        return pa.schema([column.field for column in self._columns(sql)])
+
+    def open(self, sql: str) -> Source:
+        """See `Warehouse.open`; one transaction, one COPY, batches of about a megabyte."""
+        columns = self._columns(sql)
+        casts = ", ".join(f"{column.cast} AS {name_literal(column.field.name)}" for column in columns)
+        self._run(_BEGIN)
+        self._reading = _Reading(self._cursor(), f"SELECT {casts} FROM (\n{sql}\n) AS model", self.place)
+        mends = ", ".join(f"{column.mend} AS {name_literal(column.field.name)}" for column in columns)
+        return self._reading.into(self._engine, mends)
+
+    def scalar(self, sql: str) -> Any:
+        """See `Warehouse.scalar`."""
+        import adbc_driver_manager as adbc
+
+        with self._cursor() as cursor:
+            try:
+                cursor.execute(sql)
+                found = cursor.fetch_arrow_table()
+            except (adbc.Error, OSError) as error:
+                raise self._failed(error) from None
+        if not found.num_rows:
+            return None
+        value = found.column(0)[0].as_py()
+        # numeric comes as its digits.
+        is_number = getattr(found.field(0).type, "type_name", "") == "numeric"
+        return Decimal(value) if is_number and value is not None else value
+
+    def now(self) -> datetime:
+        """See `Warehouse.now`."""
+        moment: datetime = self.scalar("SELECT clock_timestamp()")
+        return moment.astimezone(UTC)
+
+    def check(self) -> str:
+        """See `Warehouse.check`."""
+        version = self.scalar("SELECT current_setting('server_version')")
+        user, path = self.scalar("SELECT current_user::text"), self.scalar("SELECT current_setting('search_path')")
+        return f"PostgreSQL {version.partition(' ')[0]}, {self.place} as {user}, search_path {path}, read-only"
+
+    def explain(self, error: Exception) -> WarehouseError:
+        """See `Warehouse.explain`."""
+        failure = self._reading.failure if self._reading else None
+        return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
+
+    def close(self) -> None:
+        """See `Warehouse.close`."""
+        self._stop_reading()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._drop_reading()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _columns(self, sql: str) -> list[types.Column]:
+        import adbc_driver_manager as adbc
+
+        self._stop_reading()
+        with self._cursor() as cursor:
+            try:
+                schema = cursor.adbc_execute_schema(sql)
+            except adbc.Error as error:
+                raise self._failed(error) from None
+        return [types.column_of(field) for field in schema]
+
+    def _connect(self) -> None:
+        try:
+            import adbc_driver_manager as adbc
+            from adbc_driver_postgresql import dbapi
+        except ImportError:
+            raise not_installed("postgres", "adbc_driver_postgresql", "'warehouse-sync[postgres]'") from None
+        try:
+            self._connection = dbapi.connect(_conninfo(self._settings, self._label), autocommit=True)
+        except adbc.Error as error:
+            raise errors.connecting(error, self.place) from None
+        try:
+            self._prepare_session()
+        except WarehouseError:
+            self.close()
+            raise
+
+    def _prepare_session(self) -> None:
+        role, schema = self._settings.get("role"), self._settings.get("schema")
+        for statement in _SESSION:
+            self._run(statement)
+        if role:
+            try:
+                self._run(f"SET ROLE {name_literal(role)}")
+            except WarehouseError:
+                hint = f"`warehouse.role` is {role}: it has to exist, and to be granted to the user."
+                raise WarehouseError(f"PostgreSQL at {self.place} does not take this role", hint=hint) from None
+        path = self._settings.get("search_path")
+        if not path and schema:
+            if self.scalar(f"SELECT to_regnamespace({text_literal(name_literal(schema))}) IS NULL"):
+                raise WarehouseError(
+                    f"PostgreSQL at {self.place} has no schema {schema}, or {schema} is hidden from this user",
+                    hint="check `warehouse.schema` (case counts), and that USAGE on it is granted.",
+                )
+            path = f"{name_literal(schema)}, public"
+        if path:
+            self.scalar(f"SELECT set_config('search_path', {text_literal(path)}, false)")
+
+    def _cursor(self) -> Any:
+        """A cursor of the connection, which is opened anew when it was lost."""
+        if self._connection is None:
+            try:
+                self._connect()
+            except WarehouseError as error:
+                # It was there before: the server may be on its way back.
+                raise ConnectionLost(error.message, hint=error.hint) from None
+        return self._connection.cursor()
+
+    def _run(self, statement: str) -> None:
+        import adbc_driver_manager as adbc
+
+        with self._cursor() as cursor:
+            try:
+                cursor.execute(statement)
+            except adbc.Error as error:
+                raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> WarehouseError:
+        """The error in our words. What has no SQLSTATE may be a broken connection in another language: it is asked."""
+        explained = errors.reading(error, self.place)
+        is_lost = isinstance(explained, ConnectionLost)
+        if not is_lost and not getattr(error, "sqlstate", None) and not self._answers():
+            explained, is_lost = errors.lost(self.place), True
+        if is_lost:
+            self._disconnect()
+        return explained
+
+    def _answers(self) -> bool:
+        import adbc_driver_manager as adbc
+
+        self._drop_reading()
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        except (adbc.Error, OSError):
+            return False
+        return True
+
+    def _drop_reading(self) -> bool:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
+            self._spent.add(reading.feed)
+        return reading is not None
+
+    def _stop_reading(self) -> None:
+        """End the last model's stream, at whatever row it is, and its transaction."""
+        import adbc_driver_manager as adbc
+
+        if self._drop_reading() and self._connection is not None:
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
+            except (adbc.Error, OSError):
+                self._disconnect()
+        self._spent.close()
+
+
+class _Reading:
+    """One COPY on its way into the engine."""
+
+    def __init__(self, cursor: Any, sql: str, place: str) -> None:
+        import adbc_driver_manager as adbc
+
+        self._cursor, self._exhausted = cursor, False
+        self.feed: Feed | None = None
+        try:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+            cursor.execute(sql)
+            self._reader = cursor.fetch_record_batch()
+        except (adbc.Error, OSError) as error:
+            cursor.close()
+            raise errors.reading(error, place) from None
+
+    def into(self, engine: Engine, select: str) -> Source:
+        """The rows as a relation of the engine."""
+        schema = types.plain_schema(self._reader.schema)
+        self.feed = Feed(engine, schema, self._batches(schema), select)
+        return self.feed.source
+
+    @property
+    def failure(self) -> Exception | None:
+        """What the driver raised while the engine read."""
+        return self.feed.failure if self.feed else None
+
+    def close(self) -> None:
+        """Let go of it; rows that nobody read are cancelled at the server."""
+        import adbc_driver_manager as adbc
+
+        try:
+            if not self._exhausted:
+                self._cursor.adbc_cancel()
+            self._reader.close()
+        except (adbc.Error, OSError):
+            pass  # A broken connection has nothing left to cancel.
+        self._cursor.close()
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for batch in self._reader:
+            yield types.plain_batch(batch, schema)
+        self._exhausted = True
+
+
+def _conninfo(settings: Mapping[str, Any], label: str) -> str:
+    """libpq's connection string."""
+    values = {key: settings.get(key) for key in _CONNINFO}
+    values |= {"application_name": label[:_LONGEST_NAME], "connect_timeout": settings.get("connect_timeout")}
+    if settings.get("keepalives_idle"):
+        values["keepalives_idle"] = settings["keepalives_idle"]
+    return " ".join(f"{key}={_quoted(str(value))}" for key, value in values.items() if value is not None)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,122 @@
+"""How each PostgreSQL type crosses: what the server casts, what Arrow carries, what the engine mends.
+
+* numeric comes as the digits it has, however many: with a declared scale of 0 it is DECIMAL(p, 0), so that it can be an
+  id or a cursor; all others stay text that is sent as a number. NaN and infinities become NULL;
+* money is cast to numeric, oid to bigint; char(n) to text, which drops the padding that means nothing;
+* arrays, composite types and records become JSON on the server: any depth, exact numbers;
+* json, jsonb, uuid, enum, date, time, interval, bytea as they are; infinite dates and timestamps stay infinite;
+* everything else that only the server can read (timetz, inet, ranges, bit, xml, tsvector, …) becomes its text there,
+  but for geometry and geography, which are refused unless they are excluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, name_literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SPATIAL = frozenset({"geometry", "geography", "raster"})
+_SERVER_CASTS = {"money": "{x}::numeric", "oid": "{x}::bigint", "bpchar": "{x}::text"}
+_EPOCH_US, _EPOCH_DAYS = 946_684_800_000_000, 10_957
+"""PostgreSQL counts from 2000-01-01, Arrow from 1970-01-01."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column on its way. `cast`: the server's expression; `field`: as `describe` gives it; `mend`: the engine's."""
+
+    cast: str
+    field: pa.Field
+    mend: str
+
+
+def column_of(field: pa.Field) -> Column:
+    """The way of a column that the driver describes by this field."""
+    import pyarrow as pa
+
+    metadata = field.metadata or {}
+    name, kind = name_literal(field.name), metadata.get(b"POSTGRESQL:type", b"").decode()
+    cast = _server_cast(field.type, kind)
+    plain = Column(cast.format(x=name), field.remove_metadata(), name)
+    if kind in ("numeric", "money"):
+        typmod = -1 if kind == "money" else int(metadata.get(b"POSTGRESQL:typmod", b"-1"))
+        return _numeric(field, plain.cast, typmod)
+    if cast == "to_json({x})" or kind in ("json", "jsonb"):
+        return Column(plain.cast, _hinted(field.name, pa.string(), "JSON"), name)
+    if kind == "oid":
+        return Column(plain.cast, pa.field(field.name, pa.int64()), name)
+    if cast != "{x}":
+        return Column(plain.cast, pa.field(field.name, pa.string()), name)
+    if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type):
+        return Column(name, plain.field, _infinite(name, field.type))
+    return plain
+
+
+def _server_cast(type_: pa.DataType, kind: str) -> str:
+    import pyarrow as pa
+
+    if kind in _SERVER_CASTS:
+        return _SERVER_CASTS[kind]
+    if pa.types.is_list(type_) or pa.types.is_struct(type_):
+        return "to_json({x})"
+    unread = getattr(type_, "extension_name", "") == "arrow.opaque" and kind not in _SPATIAL | {"numeric"}
+    return "{x}::text" if unread else "{x}"
+
+
+def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:
+    import pyarrow as pa
+
+    name = name_literal(field.name)
+    precision, scale = ((typmod - 4) >> 16) & 0xFFFF, (((typmod - 4) & 0x7FF) ^ 1024) - 1024
+    whole = precision - scale
+    if typmod >= 0 and scale <= 0 and whole <= 38:
+        return Column(cast, pa.field(field.name, pa.decimal128(whole, 0)), f"TRY_CAST({name} AS DECIMAL({whole}, 0))")
+    # Not a plain string: as a cursor its values would be compared as text.
+    opaque = pa.opaque(pa.string(), "numeric", "PostgreSQL")
+    return Column(cast, _hinted(field.name, opaque, NUMBER_AS_TEXT), name)
+
+
+def _infinite(name: str, type_: pa.DataType) -> str:
+    """The driver moves infinity from one epoch to the other like any value, past the end of the integers."""
+    import pyarrow as pa
+
+    if pa.types.is_date(type_):
+        past, never = 2**31 - 1 + _EPOCH_DAYS - 2**32, -(2**31) + _EPOCH_DAYS
+        number, kind = f"({name} - DATE '1970-01-01')", "DATE"
+    else:
+        past, never = 2**63 - 1 + _EPOCH_US - 2**64, -(2**63) + _EPOCH_US
+        number, kind = f"epoch_us({name})", "TIMESTAMP" if type_.tz is None else "TIMESTAMPTZ"
+    ends = f"WHEN {past} THEN 'infinity'::{kind} WHEN {never} THEN '-infinity'::{kind}"
+    return f"CASE {number} {ends} ELSE {name} END"
+
+
+def _hinted(name: str, type_: pa.DataType, hint: str) -> pa.Field:
+    import pyarrow as pa
+
+    return pa.field(name, type_, metadata={NATIVE_TYPE: hint.encode()})
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that the engine reads: types that only name themselves are what they are stored as."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.name, _stored(field.type)) for field in schema])
+
+
+def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch under `plain_schema`; nothing is copied."""
+    import pyarrow as pa
+
+    columns = [
+        column.storage if field.type != column.type else column
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _stored(type_: pa.DataType) -> pa.DataType:
+    return type_.storage_type if getattr(type_, "extension_name", "") == "arrow.opaque" else type_
