@@ -15,6 +15,7 @@
         LocalStateLost                lease lost, state store went away in the middle
       ModelError                    one model ends `error`, the others go on
         WarehouseError                the warehouse refused or broke
+          ConnectionLost                in the middle: reading again may do
       ApiError                      the Import API did not do what was asked
         NotSent                       the request never left: safe to send again
         Unclear                       it may have arrived: ask the job list first
@@ -34,7 +35,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong in a file: where (path, line, column; 1-based) and what, with the dotted key where there is one."""
+    """One thing wrong in a file: where (path, line, column; from 1), the dotted key if there is one, and what."""
 
     path: Path
     line: int
@@ -133,6 +134,10 @@ class ModelError(WarehouseSyncError):
 
 class WarehouseError(ModelError):
     """The warehouse refused the query, or the connection broke."""
+
+
+class ConnectionLost(WarehouseError):
+    """The connection to the warehouse broke while a model was read; the next statement opens a new one."""
 
 
 class ApiError(WarehouseSyncError):

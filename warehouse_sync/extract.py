@@ -14,14 +14,16 @@ from warehouse_sync.changes import compare
 from warehouse_sync.changes.compare import Baseline, Rules
 from warehouse_sync.changes.pile import WORK
 from warehouse_sync.changes.reading import Reading
-from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot
+from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value
+from warehouse_sync.changes.window import order
+from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.errors import ModelError, StateError
+from warehouse_sync.errors import DiskError, ModelError, StateError, WarehouseError
 from warehouse_sync.events.encode import ENCODER_VERSION
 from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.outbox import Outbox, SealedFile
+from warehouse_sync.outbox import Outbox, SealedFile, disk_errors
 from warehouse_sync.prepare import Policy, Prepared, Request, prepare
-from warehouse_sync.state.lifecycle import RejectKind, RejectState
+from warehouse_sync.state.lifecycle import RejectKind, RejectState, WindowState
 from warehouse_sync.state.rows import Batch, ModelState, NewBatch, NewReject, NewWindow, Window
 from warehouse_sync.state.store import Store
 from warehouse_sync.values import Counts, CursorValue, Model
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+_BOUNDARY = f"(SELECT row_hash, cursor, sum(rows) AS rows FROM {SNAPSHOT}.boundary GROUP BY row_hash, cursor)"
+
 ROWS_A_VECTOR = 2048
 """Rows of one Arrow batch on the way out: one DuckDB vector stays in cache and keeps memory flat."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What came of one window: `settled` at once when it held nothing to send."""
+    """What came of one window: `settled` at once when it held nothing to send; `more` when it was but a slice."""
 
     window: Window
     counts: Counts
@@ -45,6 +49,7 @@ class Extraction:
     settled: bool
     notes: Mapping[Note, int]
     warnings: tuple[str, ...]
+    more: bool = False
 
 
 def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> Extraction:
@@ -54,7 +59,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
     """
     known = context.store.model_state(context.pipeline, model.name)
     started_at = context.clock()
-    prepared = prepare(model, warehouse, policy, known, started_at, request)
+    prepared = prepare(model, warehouse, policy, known, started_at, since_then(context, known, request))
     window = context.store.begin_window(
         NewWindow(
             run_id=context.run_id,
@@ -70,11 +75,39 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
         )
     )
     try:
+        reach("window_begun")
         with opened(context, prepared, warehouse) as reading:
             return _seal(context, reading, policy, window)
-    except BaseException:
+    except BaseException as error:
         context.store.drop_window(window.id)
+        if isinstance(error, WarehouseError):
+            _check_readable(context, model)
         raise
+
+
+def since_then(context: RunContext, known: ModelState | None, request: Request) -> Request:
+    """The request, with what the model was when its last window settled."""
+    last = context.store.window(known.settled_window_id) if known and known.settled_window_id else None
+    return replace(request, last_fingerprint=last.fingerprint) if last else request
+
+
+def _check_readable(context: RunContext, model: Model) -> None:
+    """A query that broke may have broken over the snapshot. Raises StateError when it cannot be read to its end."""
+    import duckdb
+
+    snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+    if not snapshot.path.exists():
+        return
+    connection = context.engine.connect()
+    try:
+        snapshot.attach(connection)
+        tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [SNAPSHOT])
+        for (table,) in tables.fetchall():
+            connection.execute(f"SELECT max(hash(t)) FROM {SNAPSHOT}.{table} AS t").fetchall()
+    except duckdb.Error:
+        raise _lost_snapshot(snapshot, model, "damaged") from None
+    finally:
+        connection.close()
 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:
@@ -84,13 +117,18 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
         for rows in reading.rows(policy.max_line):
             writer.write(rows)
             done += rows.num_rows
+            reach("rows_written")
             context.reporter.progress(prepared.model.name, done, None, "rows")
         sealed = writer.close()
         losers = reading.losers(_rows_of(outbox, sealed))
         if losers is not None:
             sealed = _drop_lines(outbox, sealed, losers)
         counts = reading.counts(_rows_of(outbox, sealed))
-        guard(prepared.model, counts, policy)
+        known = reading.known_keys()
+        policy.guard.check(prepared.model, counts, known, lambda: past_rows(context, prepared))
+        if prepared.model.on_removed == "ignore":
+            counts = replace(counts, removed=0)
+        reach("files_sealed")
         result = context.store.seal_window(
             window.id,
             batches=[NewBatch(file.name, file.rows, file.bytes, file.sha256) for file in sealed],
@@ -99,8 +137,29 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
             cursor_to=reading.cursor_to(),
             properties={item.name: item.type for item in prepared.encoding.properties},
         )
+        _close_rejects(context, reading, _rows_of(outbox, sealed))
     counts = replace(counts, batches=len(sealed))
-    return Extraction(window, counts, result.new_rejects, result.settled, reading.notes(), prepared.warnings)
+    return Extraction(
+        window=window,
+        counts=counts,
+        new_rejects=result.new_rejects,
+        settled=result.settled,
+        notes=reading.notes(),
+        warnings=prepared.warnings,
+        more=window.kind == "incremental" and prepared.bounds.before is not None,
+    )
+
+
+def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None) -> None:
+    """Rejects whose rows are mended without a delivery, or have left the source (design: "Reject")."""
+    model, table = reading.prepared.model, reading.baseline.rejects
+    if table is None or not model.unique_key:
+        return
+    closed = reading.aside.closed(table, sent, whole=model.cursor is None)
+    rejects = context.store.rejects(
+        context.pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED)
+    )
+    context.store.resolve([reject.id for reject in rejects if (reject.key_hash, reject.row_hash) in closed])
 
 
 @dataclass(frozen=True)
@@ -143,21 +202,25 @@ class OpenReading:
 
     def losers(self, sent: str | None) -> pa.Table | None:
         """Rows of keys that stand more than once; `sent` is the relation of the rows that were written."""
-        return self.aside.losers(sent, self.baseline.snapshot) if self.prepared.model.unique_key else None
+        keyed = bool(self.prepared.model.unique_key)
+        return self.aside.losers(sent, self.baseline.snapshot, self.baseline.rejects) if keyed else None
 
     def counts(self, sent: str | None) -> Counts:
-        """What every row that was read came to, and the delivered keys that are gone where the model asks for them."""
-        counts = self.aside.counts()
-        if self.prepared.model.on_removed == "report" and self.baseline.snapshot:
+        """What every row that was read came to, and the delivered keys that are gone from a source read whole."""
+        counts, model = self.aside.counts(), self.prepared.model
+        if self.baseline.snapshot and model.event.is_identify and model.cursor is None:
             return replace(counts, removed=self.aside.removed(sent, self.baseline.snapshot))
         return counts
+
+    def known_keys(self) -> int:
+        """The keys of the snapshot."""
+        return self.aside.count(self.baseline.snapshot) if self.baseline.snapshot else 0
 
     def cursor_to(self) -> CursorValue | None:
         """The greatest cursor that was read or the one before; None for a model without cursor."""
         if self.prepared.cursor is None:
             return None
-        read, since = self.aside.tally.cursor(self.prepared.cursor), self.prepared.bounds.since
-        return max_cursor(read, since)
+        return max_cursor(self.aside.tally.cursor(self.prepared.cursor), self.prepared.bounds.since)
 
     def rejects(self, losers: pa.Table | None) -> list[NewReject]:
         """The rows that are not sent because something is wrong with them."""
@@ -187,23 +250,41 @@ def opened(context: RunContext, prepared: Prepared, warehouse: Warehouse) -> Ite
     model = prepared.model
     source = warehouse.open(prepared.sql)
     desk = source.connection.cursor()
+    # Settings of a session do not go with a cursor: what one writes about times, the other could not read.
+    desk.execute("SET TimeZone = 'UTC'")
+    _check_catalogs(desk, model)
     try:
         if source.streams:
             compare.pin(source.connection)
         snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
         attached = check_snapshot(context, model, prepared.known, snapshot, desk)
+        unkeyed = attached and not (model.unique_key or model.always or prepared.full)
+        last = snapshot.boundary_to(desk) if unkeyed and prepared.cursor is not None else None
         baseline = Baseline(
             snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
-            boundary=f"(SELECT row_hash, sum(rows) AS rows FROM {SNAPSHOT}.boundary GROUP BY row_hash)"
-            if attached and not (model.unique_key or model.always or prepared.full) and snapshot.has_boundary(desk)
-            else None,
+            boundary=None if last is None else _BOUNDARY,
+            boundary_to=CursorValue(prepared.cursor, last) if last is not None and prepared.cursor else None,
             rejects=_open_rejects(context.store, context.pipeline, model, desk),
         )
-        yield OpenReading(prepared, source, baseline, Reading(desk, keyed=bool(model.unique_key)), warehouse)
+        reading = Reading(desk, keyed=bool(model.unique_key))
+        with context.query(source.connection), context.query(desk):
+            yield OpenReading(prepared, source, baseline, reading, warehouse)
     finally:
         for catalog in (WORK, SNAPSHOT):
             desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
         desk.close()
+
+
+def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:
+    """A DuckDB warehouse brings its file's name as a catalog beside ours. Raises ModelError when it is one of them."""
+    names = {name for (name,) in desk.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
+    for name in (WORK, SNAPSHOT):
+        if name in names:
+            raise ModelError(
+                f"the warehouse is called `{name}`, a name that this program uses itself",
+                path=model.path,
+                hint="rename the file, or link to it by another name.",
+            )
 
 
 def check_snapshot(
@@ -218,14 +299,25 @@ def check_snapshot(
         if merged:
             raise _lost_snapshot(snapshot, model)
         return False
-    if snapshot.attach(desk) < merged:
+    found = snapshot.attach(desk)
+    if found < merged:
         raise _lost_snapshot(snapshot, model)
+    # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
+    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
+    if found > max([merged, *ticked]) and known is not None:
+        raise StateError(
+            f"the snapshot of model `{model.name}` ({snapshot.path}) is newer than the state store",
+            hint="the store was put back from an older copy: put back state.dir from the same one, or start the model"
+            f" over with `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
     return True
 
 
-def _lost_snapshot(snapshot: Snapshot, model: Model) -> StateError:
+def _lost_snapshot(
+    snapshot: Snapshot, model: Model, how: str = "missing or older than the state store knows"
+) -> StateError:
     return StateError(
-        f"the snapshot of model `{model.name}` ({snapshot.path}) is missing or older than the state store knows",
+        f"the snapshot of model `{model.name}` ({snapshot.path}) is {how}",
         hint="put it back from the same backup as the state store, or start the model over with"
         f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
     )
@@ -237,18 +329,80 @@ def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
     missing = store.mergeable(context.pipeline, model.name)
     if not missing:
         return []
-    known = store.model_state(context.pipeline, model.name)
-    delivered = [delivered_of(context.outbox, batch) for batch in missing]
     if model.unique_key or model.cursor:
+        known = store.model_state(context.pipeline, model.name)
+        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
         connection = context.engine.connect()
         try:
-            snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
-            bound = known.cursor if known else None
-            snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
+            with context.query(connection), _merging(snapshot, model):
+                delivered = _to_merge(context, model, known, snapshot, missing, connection)
+                bound = known.cursor if known else None
+                snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
         finally:
             connection.close()
     store.record_merged(context.pipeline, model.name, missing[-1].id)
+    reach("merge_recorded")
     return missing
+
+
+def _to_merge(
+    context: RunContext,
+    model: Model,
+    known: ModelState | None,
+    snapshot: Snapshot,
+    missing: Sequence[Batch],
+    connection: DuckDBPyConnection,
+) -> list[Delivered]:
+    """What the snapshot has to take in.
+
+    Raises StateError when it is not the one that the state knows, or a file is gone: with a gap, rows would go again.
+    """
+    merged = 0
+    if check_snapshot(context, model, known, snapshot, connection):
+        merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
+        connection.execute(f"DETACH {SNAPSHOT}")
+    for batch in missing:
+        files = [context.outbox.keys(batch.name)] + ([] if model.unique_key else [context.outbox.lines(batch.name)])
+        gone = [path for path in files if not path.is_file()]
+        if gone and (batch.delivery_seq or 0) > merged:
+            raise StateError(
+                f"{gone[0]} is missing: it says which rows of model `{model.name}` were delivered last",
+                hint="put it back from a copy of state.dir, or start the model over with"
+                f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            )
+    refused: dict[str, list[bytes]] = {}
+    for reject in context.store.rejects(context.pipeline, model=model.name, states=tuple(RejectState)):
+        if reject.kind is RejectKind.REJECTED and reject.key_hash:
+            refused.setdefault(reject.batch_name, []).append(reject.key_hash)
+    delivered = [delivered_of(context.outbox, batch) for batch in missing]
+    names = [batch.name for batch in missing]
+    return [replace(one, refused=tuple(refused.get(name, ()))) for one, name in zip(delivered, names, strict=True)]
+
+
+@contextmanager
+def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
+    """The border where a merge's errors become ours; what it wrote so far goes, a full disk needs the room."""
+    import duckdb
+
+    try:
+        with disk_errors(snapshot.path):
+            yield
+    except duckdb.Error as error:
+        told = f"{error} {error.__context__}"
+        if any(words in told for words in ("No space left", "File too large", "Read-only", "Could not write")):
+            raise DiskError(
+                f"cannot write {snapshot.path}: no room, or read-only",
+                hint="what was delivered is recorded; make room or mend the permissions, and run again.",
+            ) from None
+        raise StateError(
+            f"the delivered batches of model `{model.name}` cannot be taken into {snapshot.path}:"
+            f" {type(error).__name__}",
+            hint="the snapshot or a batch's key file is damaged; put them back from a copy of state.dir, or start the"
+            f" model over with `warehouse-sync state reset {model.name}`.",
+        ) from None
+    finally:
+        for leftover in snapshot.path.parent.glob(f"{snapshot.path.stem}.new*"):
+            leftover.unlink(missing_ok=True)
 
 
 def delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
@@ -256,31 +410,17 @@ def delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
     return Delivered(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
 
 
-def guard(model: Model, counts: Counts, policy: Policy) -> None:
-    """Stop the model before anything is sent when too much of it is wrong. Raises ModelError."""
-    if policy.stop_above.exceeded(counts.invalid, counts.read):
-        raise ModelError(
-            f"{counts.invalid} of {counts.read} rows are invalid, more than `invalid.stop_above` allows;"
-            " nothing was sent",
-            path=model.path,
-            hint=f"`warehouse-sync plan -s {model.name}` shows the reasons.",
-        )
-    if policy.max_rows is not None and counts.added + counts.changed > policy.max_rows:
-        raise ModelError(
-            f"{counts.added + counts.changed} rows would be sent, more than `guard.max_rows` ({policy.max_rows});"
-            " nothing was sent",
-            path=model.path,
-            hint=f"look at `warehouse-sync plan -s {model.name}`; if it is right, raise `guard.max_rows` for this run.",
-        )
+def past_rows(context: RunContext, prepared: Prepared) -> list[int]:
+    """What past windows of the model, as it is now, had to send; another mapping says nothing about this one."""
+    windows = context.store.windows(context.pipeline, model=prepared.model.name, states=(WindowState.SETTLED,))
+    return [w.counts.added + w.counts.changed for w in windows if w.fingerprint == prepared.fingerprint]
 
 
 def max_cursor(read: CursorValue | None, since: CursorValue | None) -> CursorValue | None:
     """The later of two values of one cursor: a window that reads only its overlap does not move the cursor back."""
     if read is None or since is None:
         return read or since
-    if read.kind.value == "integer":
-        return max(read, since, key=lambda value: int(value.text))
-    return max(read, since, key=lambda value: value.text)
+    return max(read, since, key=order)
 
 
 def _rules(prepared: Prepared, max_line: int) -> Rules:
@@ -290,7 +430,6 @@ def _rules(prepared: Prepared, max_line: int) -> Rules:
         keyed=bool(model.unique_key),
         always=model.always or prepared.full,
         cursor_kind=prepared.cursor,
-        since=prepared.bounds.since,
         high=prepared.bounds.high,
         started_at=prepared.started_at,
         max_line=max_line,

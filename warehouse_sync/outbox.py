@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +86,16 @@ class Outbox:
         self.lines(name).unlink(missing_ok=True)
         self.keys(name).unlink(missing_ok=True)
 
-    def sweep(self, known: set[str]) -> int:
-        """Delete what no recorded batch owns (a killed run's leftovers); gives the number of files."""
-        gone = 0
+    def sweep(self, needed: set[str], keep: timedelta = timedelta(0)) -> int:
+        """Delete the files of batches that nothing needs and that are older than `keep`; gives their number.
+
+        They are what a killed run left behind, and delivered batches whose time is over.
+        """
+        gone, limit = 0, time.time() - keep.total_seconds()
         for path in self.root.glob("*/*"):
             name = path.relative_to(self.root).as_posix()
             owner = name.removesuffix(".tmp").removesuffix(".ndjson").removesuffix(".keys.parquet")
-            if name.endswith(".tmp") or owner not in known:
+            if name.endswith(".tmp") or (owner not in needed and path.stat().st_mtime <= limit):
                 path.unlink(missing_ok=True)
                 gone += 1
         return gone

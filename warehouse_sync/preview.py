@@ -15,7 +15,7 @@ from warehouse_sync.changes.pile import Pile
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events.reasons import decode
-from warehouse_sync.extract import OpenReading, opened
+from warehouse_sync.extract import OpenReading, opened, since_then
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.prepare import Policy, Prepared, Request, prepare
@@ -116,14 +116,14 @@ def _looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
 
 def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> ModelPlan:
     known = context.store.model_state(context.pipeline, model.name)
-    prepared = prepare(model, warehouse, policy, known, context.clock(), request)
+    prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, request))
     with opened(context, prepared, warehouse) as reading:
         sent = Pile(reading.source.connection.cursor(), "sent")
         for rows in reading.rows(policy.max_line):
             sent.add(rows.select(_NARROW))
             context.reporter.progress(model.name, sent.rows, None, "rows")
         sent.flush()
-        relation = f"(SELECT *, row_number() OVER () AS place FROM {sent.relation})" if sent.rows else None
+        relation = f"(SELECT *, row_number() OVER () - 1 AS place FROM {sent.relation})" if sent.rows else None
         losers = reading.losers(relation)
         reasons = Counter(code for reject in reading.rejects(losers) for code in reject.reasons)
         return ModelPlan(

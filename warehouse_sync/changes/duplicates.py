@@ -1,11 +1,14 @@
 """Rows of one window that share a key: the greatest cursor, then the latest `inserted_at`, stands for all of them.
 
-A tie at the top with other content is ambiguous: nobody can say which row is right, so none is sent.
+A tie at the top with other content is ambiguous: nobody can say which row is right, so none is sent. Versions of an
+event that was delivered are not: none of them goes again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from warehouse_sync.values import Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +33,8 @@ def losers(connection: DuckDBPyConnection, rows: str) -> pa.Table | None:
         f"""
         SELECT place, verdict, key, key_hash, row_hash, ambiguous FROM (
           SELECT *,
-            top = 1 AND min(row_hash) OVER same_top <> max(row_hash) OVER same_top AS ambiguous,
+            top = 1 AND min(row_hash) OVER same_top <> max(row_hash) OVER same_top
+              AND NOT bool_and(verdict = {Verdict.UNCHANGED.value}) OVER same_top AS ambiguous,
             row_number() OVER (PARTITION BY key_hash {_ORDER}, place NULLS LAST) AS standing
           FROM (
             SELECT *, rank() OVER (PARTITION BY key_hash {_ORDER}) AS top

@@ -15,9 +15,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.window import duckdb_literal
+from warehouse_sync.checkpoints import reach
 from warehouse_sync.errors import StateError
 from warehouse_sync.values import CursorValue
 
@@ -40,12 +41,16 @@ INSERT INTO {catalog}.meta VALUES (0, {encoder});
 
 @dataclass(frozen=True)
 class Delivered:
-    """One delivered batch: its place in the order of delivery, its id, its two files."""
+    """One delivered batch: its place in the order of delivery, its id, its two files.
+
+    `refused`: the key hashes of its rows that the API did not take.
+    """
 
     sequence: int
     batch: int
     keys: Path
     lines: Path
+    refused: tuple[bytes, ...] = ()
 
 
 class Snapshot:
@@ -64,17 +69,20 @@ class Snapshot:
 
         try:
             connection.execute(f"ATTACH '{_quoted(self.path)}' AS {SNAPSHOT} (READ_ONLY)")
-            row = connection.execute(f"SELECT merged FROM {SNAPSHOT}.meta").fetchone()
+            merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
         except duckdb.Error:
             raise StateError(
                 f"the snapshot {self.path} is damaged or no snapshot",
                 hint="put it back from a copy of state.dir, or start over with `warehouse-sync state reset MODEL`.",
             ) from None
-        return int(row[0]) if row else 0
+        return int(merged or 0)
 
-    def has_boundary(self, connection: DuckDBPyConnection) -> bool:
-        """True when the attached file holds rows at the bound of a model without key."""
-        return _has_boundary(connection, SNAPSHOT)
+    def boundary_to(self, connection: DuckDBPyConnection) -> str | None:
+        """The greatest cursor among the rows that the attached file keeps of a model without key; None without any."""
+        if not _has_boundary(connection, SNAPSHOT):
+            return None
+        last = first_value(connection, f"SELECT max(cursor)::VARCHAR FROM {SNAPSHOT}.boundary")
+        return None if last is None else str(last)
 
     def merge(
         self, connection: DuckDBPyConnection, delivered: Sequence[Delivered], *, keyed: bool, bound: CursorValue | None
@@ -84,7 +92,8 @@ class Snapshot:
         Of unkeyed rows only those at or above `bound`, where the model's cursor stands, can be read again and are kept.
         """
         fresh = self.path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
+        for leftover in (fresh, fresh.with_suffix(".new.wal")):
+            leftover.unlink(missing_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             shutil.copyfile(self.path, fresh)
@@ -94,8 +103,8 @@ class Snapshot:
             connection.execute("BEGIN")
             if empty:
                 connection.execute(_TABLES.format(catalog=_MERGING, encoder=self.encoder))
-            row = connection.execute(f"SELECT merged FROM {_MERGING}.meta").fetchone()
-            todo = [batch for batch in delivered if batch.sequence > (row[0] if row else 0)]
+            merged = int(first_value(connection, f"SELECT merged FROM {_MERGING}.meta") or 0)
+            todo = [batch for batch in delivered if batch.sequence > merged]
             if todo:
                 if keyed:
                     _take_in_keys(connection, todo)
@@ -108,17 +117,27 @@ class Snapshot:
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
             connection.execute(f"DETACH {_MERGING}")
+        reach("snapshot_written")
         _publish(fresh, self.path)
-        return todo[-1].sequence if todo else int(row[0]) if row else 0
+        reach("snapshot_published")
+        return todo[-1].sequence if todo else merged
 
 
 def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
-    """Replace the rows of every delivered key; of a key that was delivered twice the later delivery stands."""
+    """Replace the rows of every delivered key; of a key that was delivered twice the later delivery stands.
+
+    Rows that the API refused were not delivered: a mended event goes, and a profile is compared with what arrived.
+    """
+    connection.execute("CREATE TEMP TABLE refused (batch BIGINT, key_hash BLOB)")
+    refused = [(batch.batch, key_hash) for batch in delivered for key_hash in batch.refused]
+    if refused:
+        connection.executemany("INSERT INTO refused VALUES (?, ?)", refused)
     connection.execute(
         "CREATE TEMP TABLE taken AS SELECT * FROM"
         " (SELECT k.key, k.key_hash, k.row_hash, k.inserted_at, d.batch, d.sequence"
         f" FROM read_parquet({_files(delivered)}, filename = true) AS k"
         f" JOIN (VALUES {_values(delivered)}) AS d(file, batch, sequence) ON d.file = k.filename)"
+        + (" ANTI JOIN refused USING (batch, key_hash)" if refused else "")
         + (
             " QUALIFY row_number() OVER (PARTITION BY key_hash ORDER BY sequence DESC) = 1"
             if len(delivered) > 1
@@ -130,6 +149,7 @@ def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]
         f"INSERT INTO {_MERGING}.sent SELECT key, key_hash, row_hash, inserted_at, batch FROM taken ORDER BY key_hash"
     )
     connection.execute("DROP TABLE taken")
+    connection.execute("DROP TABLE refused")
 
 
 def _take_in_boundary(
@@ -142,7 +162,7 @@ def _take_in_boundary(
     above = "cursor IS NOT NULL" if bound is None else f"cursor >= {duckdb_literal(bound)}"
     for batch in delivered:
         keys, lines = _quoted(batch.keys), _quoted(batch.lines)
-        if not connection.execute(f"SELECT 1 FROM read_parquet('{keys}') WHERE {above} LIMIT 1").fetchone():
+        if first_value(connection, f"SELECT 1 FROM read_parquet('{keys}') WHERE {above} LIMIT 1") is None:
             continue
         rows = (
             "SELECT unhex(md5(line || chr(10))) AS row_hash, cursor, count(*)::BIGINT AS rows"
@@ -157,8 +177,14 @@ def _take_in_boundary(
 
 
 def _has_boundary(connection: DuckDBPyConnection, catalog: str) -> bool:
-    query = "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND table_name = 'boundary'"
-    return connection.execute(query, [catalog]).fetchone() is not None
+    query = f"SELECT 1 FROM duckdb_tables() WHERE database_name = '{catalog}' AND table_name = 'boundary'"
+    return first_value(connection, query) is not None
+
+
+def first_value(connection: DuckDBPyConnection, query: str) -> Any:
+    """The first value of a query, None without rows; all rows are taken, or the connection would stay busy."""
+    rows = connection.execute(query).fetchall()
+    return rows[0][0] if rows else None
 
 
 def _files(delivered: Sequence[Delivered]) -> str:

@@ -61,9 +61,16 @@ class Tally:
             self._greatest = greatest
 
     def cursor(self, kind: CursorKind) -> CursorValue | None:
-        """The greatest cursor among the rows that are not future, in full precision; None when there was none."""
-        if self._greatest is None:
+        """The greatest cursor among the rows that are not future, in full precision.
+
+        None when there was none, or none of our calendar (`-infinity`, years before 1): the cursor stays where it was.
+        """
+        try:
+            return None if self._greatest is None else self._cursor(kind)
+        except OverflowError:
             return None
+
+    def _cursor(self, kind: CursorKind) -> CursorValue:
         if kind is CursorKind.DATE:
             return CursorValue(kind, (date(1970, 1, 1) + timedelta(days=self._greatest)).isoformat())
         if kind.is_time:

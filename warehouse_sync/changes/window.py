@@ -6,7 +6,8 @@ the warehouse's clock plus an hour are counted as `future` and wait.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -24,11 +25,14 @@ FUTURE = timedelta(hours=1)
 @dataclass(frozen=True)
 class Bounds:
     """What one window reads. `since`: where the last one ended; `low`: `since - lag`, the closed lower bound;
-    `high`: the last value that is not future. None means open."""
+    `high`: the last value that is not future; `before`: the open upper bound of a slice or a backfill. None: open.
+    `above`: `low` itself is not read again."""
 
     since: CursorValue | None
     low: CursorValue | None
     high: CursorValue | None
+    before: CursorValue | None = None
+    above: bool = False
 
 
 def cursor_kind(model: Model, schema: pa.Schema) -> CursorKind | None:
@@ -95,6 +99,43 @@ def bounds(model: Model, kind: CursorKind, since: CursorValue | None, now: datet
         return Bounds(since, shift(since, lag_of(model, kind)), high)
     begin = first_value(model, kind, now, timezone)
     return Bounds(None, begin, high)
+
+
+def sliced(model: Model, kind: CursorKind, window: Bounds, first_new: Callable[[], CursorValue | None]) -> Bounds:
+    """The window cut to the header's `slice`, counted from its first new row, so that every slice holds one.
+
+    `first_new()` asks the warehouse for the smallest cursor that the window would read anew; without any it is not cut.
+    """
+    if model.slice is None:
+        return window
+    if isinstance(model.slice, timedelta) is not kind.is_time or kind is CursorKind.STRING:
+        raise ModelError(
+            f"`slice` does not go with the cursor `{model.cursor}`, which is of kind {kind}",
+            path=model.path,
+            hint="durations (`7 days`) cut dates and timestamps, numbers cut integers; strings cannot be cut.",
+        )
+    start = first_new()
+    if start is None:
+        return window
+    before = shift(start, -model.slice)
+    future = window.high is not None and order(before) > order(window.high)
+    return window if future else replace(window, before=before)
+
+
+def order(value: CursorValue) -> tuple[int, str]:
+    """A sort key among values of one cursor; the text of dates and timestamps sorts as they do."""
+    return (int(value.text), "") if value.kind is CursorKind.INTEGER else (0, value.text)
+
+
+def value_of(kind: CursorKind, value: object, timezone: str) -> CursorValue | None:
+    """A value that a warehouse's driver gave for a cursor."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if kind is CursorKind.TIMESTAMPTZ or value.tzinfo is not None:
+            return at(kind, value if value.tzinfo else value.replace(tzinfo=UTC), timezone)
+        return CursorValue(kind, value.isoformat(sep=" ", timespec="microseconds"))
+    return CursorValue(kind, value.isoformat() if isinstance(value, date) else str(value))
 
 
 def first_value(model: Model, kind: CursorKind, now: datetime, timezone: str) -> CursorValue | None:

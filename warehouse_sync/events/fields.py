@@ -157,6 +157,8 @@ def _integer_of(model: Model, column: Column) -> str:
 
 
 def _scale(column: Column) -> int:
+    if column.native == "NUMERIC":  # text of any digits: a fraction may come
+        return 1
     return int(getattr(column.type, "scale", getattr(getattr(column.type, "value_type", None), "scale", 0)))
 
 

@@ -81,6 +81,7 @@ def native_type(field: pa.Field) -> str:
 
 
 _NATIVE_SHAPES = {
+    "NUMERIC": Shape.DECIMAL,
     "JSON": Shape.JSON,
     "HUGEINT": Shape.INTEGER,
     "UHUGEINT": Shape.INTEGER,

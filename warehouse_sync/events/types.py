@@ -142,8 +142,19 @@ def _integer(types: Types, column: Column, depth: int) -> Value:
     )
 
 
+def _number_text(x: str) -> Value:
+    """Digits of any length that come as text; what ends in no digit is NaN or an infinity."""
+    finite = f"right({x}, 1) BETWEEN '0' AND '9'"
+    within = f"TRY_CAST({x} AS DOUBLE) BETWEEN -{MAX_DOUBLE_INTEGER} AND {MAX_DOUBLE_INTEGER}"
+    large = f"strlen({x}) > 15 AND {finite} AND NOT ({within})"
+    notes = ((Note.NAN_TO_NULL, f"NOT ({finite})"), (Note.BEYOND_2_53, large))
+    return Value(f"CASE WHEN {finite} THEN {x} END", finite, x, notes=notes)
+
+
 def _decimal(_types: Types, column: Column, _depth: int) -> Value:
     x, type_ = column.sql, column.type
+    if column.native == "NUMERIC":
+        return _number_text(x)
     if not hasattr(type_, "precision"):  # dictionary or run-end encoded
         type_ = type_.value_type
     precision, scale = type_.precision, type_.scale
