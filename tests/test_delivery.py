@@ -11,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
+from warehouse_sync.asking import JobsOutOfReach
 from warehouse_sync.context import RunContext
-from warehouse_sync.delivery import Delivery, JobsOutOfReach, Timing, pack
+from warehouse_sync.delivery import Delivery, Timing
 from warehouse_sync.errors import AuthError, TimeLimit
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.outbox import Limits, Outbox
+from warehouse_sync.packing import pack
 from warehouse_sync.patience import Patience
 from warehouse_sync.quarantine import Outage
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, WindowState
@@ -27,7 +29,7 @@ from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
 from warehouse_sync.warehouses.base import Engine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-QUICK = Timing(job_timeout=timedelta(seconds=20), busy_timeout=timedelta(seconds=20), grace=timedelta(seconds=0.2))
+QUICK = Timing(timedelta(seconds=20), timedelta(seconds=20), grace=timedelta(seconds=0.2), pause=0.01)
 
 
 class Bench:
@@ -39,10 +41,11 @@ class Bench:
         self.destination = store.claim_destination("p", sandbox.url, None, "fp").id
         self.outbox = Outbox(home)
         self.sent: Counter[str] = Counter()
+        self.url, self.reporter = sandbox.url, Silent()
 
     def context(self) -> RunContext:
         run_id = self.store.begin_run("p", "run", {}, "0")
-        return RunContext("p", self.home, run_id, self.store, self.outbox, Engine(), Silent())
+        return RunContext("p", self.home, run_id, self.store, self.outbox, Engine(), self.reporter)
 
     def window(self, model: str, event: EventType, batches: int = 1, rows: int = 3, rejects=()):
         """A sealed window of that many batches; its rows are remembered in `sent`."""
@@ -68,7 +71,7 @@ class Bench:
 
     def deliver(self, *models: str, timing: Timing = QUICK, patience: Patience | None = None, **limits) -> Delivery:
         bounds = Limits(limits.get("max_rows", 10_000), limits.get("max_bytes", 10**6))
-        with Client(self.sandbox.url, limits.get("key", "sandbox-key"), user_agent="t", read_timeout=1) as client:
+        with Client(self.url, limits.get("key", "sandbox-key"), user_agent="t", read_timeout=1) as client:
             patience = patience or Patience()
             delivery = Delivery(self.context(), client, bounds, timing, patience, self.destination)
             delivery.resume()
@@ -226,8 +229,8 @@ def test_patience_with_others_ends(tmp_path):
         other.write_text(line(EventType.TRACK, "x") + "\n")
         with Client(bench.sandbox.url, "sandbox-key", user_agent="t") as client:
             client.upload("other.ndjson", [other], other.stat().st_size)
-        short = Timing(QUICK.job_timeout, timedelta(seconds=0.3), QUICK.grace)
-        with pytest.raises(JobsOutOfReach, match=r"other\.ndjson since"):
+        short = Timing(QUICK.job_timeout, timedelta(seconds=0.3), QUICK.grace, pause=0.01)
+        with pytest.raises(JobsOutOfReach, match=r"somebody else, other\.ndjson, which is `\w+` since"):
             bench.deliver("users", timing=short)
         assert bench.states() == {"sealed"}
 
@@ -281,10 +284,13 @@ def test_a_job_that_the_api_forgot_is_held_not_sent_again(bench):
     bench.sandbox.inject("job:404*50", "list:empty*50")
     delivery = bench.deliver("users")
     assert bench.states() == {"held"}
-    assert "no longer knows" in delivery.done.trouble["users"].message
-    bench.sandbox.clear_faults()
-    bench.deliver("users")
+    assert "no longer knows" in delivery.done.held["users"].message
+    assert "no longer knows" in bench.deliver("users").done.held["users"].message, "shown until somebody decides"
     assert [job.state for job in bench.store.jobs("p")] == [JobState.HELD]
+    bench.sandbox.clear_faults()
+    assert bench.deliver("users").done.held == {}, "or until the API knows it again"
+    assert [job.state for job in bench.store.jobs("p")] == [JobState.COMPLETED]
+    assert bench.imported() == bench.sent
 
 
 def test_an_api_that_fails_everything_rejects_nothing(bench):
@@ -349,7 +355,7 @@ def test_rows_done_before_a_failure(bench):
     bench.window("clicks", EventType.TRACK)
     bench.sandbox.inject("job:partial")
     delivery = bench.deliver("clicks")
-    assert "some rows done" in delivery.done.trouble["clicks"].message
+    assert "some rows done" in delivery.done.held["clicks"].message
     assert bench.states() == {"delivered", "held"}, "which of the events arrived, nobody can tell"
 
 
@@ -360,7 +366,7 @@ def test_an_api_that_hides_our_names_gets_no_event_twice(bench):
     bench.window("clicks", EventType.TRACK)
     bench.sandbox.inject("upload:drop-after")
     delivery = bench.deliver("clicks")
-    assert "nobody can tell" in delivery.done.trouble["clicks"].message
+    assert "nobody can tell" in delivery.done.held["clicks"].message
     assert bench.imported() == bench.sent
     bench.window("users", EventType.IDENTIFY_USER)
     bench.sandbox.inject("upload:drop-after")
@@ -398,14 +404,6 @@ def test_a_delivered_key_closes_its_reject(bench):
     assert len(bench.store.open_rejects("p", "users")) == 1
     bench.deliver("users")
     assert bench.store.open_rejects("p", "users") == []
-
-
-def test_polling_is_bounded(tmp_path):
-    with bench_of(tmp_path, job_seconds=3) as bench:
-        bench.window("users", EventType.IDENTIFY_USER)
-        bench.deliver("users")
-        polls = [r for r in bench.sandbox.requests if r.method == "GET" and "imports:jobs" in r.path]
-        assert len(polls) < 20
 
 
 def test_children_of_a_failed_job_travel_alone(bench):

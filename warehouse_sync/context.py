@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
+from warehouse_sync.patience import Breakable
 from warehouse_sync.state.store import Store
 from warehouse_sync.values import utc_now
 from warehouse_sync.warehouses.base import Engine
@@ -18,7 +20,8 @@ from warehouse_sync.warehouses.base import Engine
 class RunContext:
     """One run of one pipeline. `home` is `<state.dir>/<name>`; `run_id` is the run's row in the state store.
 
-    `still_ours` raises LocalStateLost when the lease is gone; it is asked before every upload.
+    `still_ours` raises LocalStateLost when the lease is gone; it is asked before every upload. `query` is held open
+    while the engine may be at work on a connection, so that a signal can stop it.
     """
 
     pipeline: str
@@ -29,6 +32,7 @@ class RunContext:
     engine: Engine
     reporter: Reporter
     still_ours: Callable[[], None] = lambda: None
+    query: Callable[[Breakable], AbstractContextManager[None]] = lambda _: nullcontext()
     clock: Callable[[], datetime] = utc_now
 
     def snapshot_path(self, model: str) -> Path:

@@ -1,23 +1,28 @@
 """What becomes of the batches of a failed job: the rows that Userpilot refuses are set aside, the rest goes on.
 
 In this order (design: "Job"):
-1. rows were done before it failed: identify batches go again, events are held, since nobody knows which arrived;
+1. rows were done before it failed: events are held, since nobody knows which arrived; identify batches go again, and
+   what follows is about them;
 2. a reason echoes a row: every line that it fits becomes a reject, the rest of the batch a child;
-3. nothing is echoed: once more after a pause, then in halves; a row that stands alone is set aside only when it is
-   echoed, or when another part of its batch went through in this run. An API that fails everything rejects nothing.
+3. nothing is echoed: once more after a pause, then in halves, first of batches, then of rows. A row that stands alone
+   is set aside only when another part of its batch went through in this run and it fails once more after that. An API
+   that fails everything rejects nothing.
+
+What failed together travels together (`suspects`) and with nobody else; what this run cannot decide is `parked`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import Stopped
 from warehouse_sync.outbox import SealedFile
-from warehouse_sync.state.lifecycle import RejectKind
+from warehouse_sync.state.lifecycle import BatchState, RejectKind
 from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject
 from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.userpilot.reasons import Opaque, Reason, parse_reason
@@ -32,6 +37,7 @@ IDENTITY = ("/event_type", "/event_name", "/user_id", "/company_id")
 """The fields that an echo shows when the row has them."""
 
 NO_REASON = "Userpilot gave no reason"
+ALONE = "a single row fails, and nothing else of its batch went through to show that it is at fault"
 
 
 class Outage(Stopped):
@@ -40,60 +46,93 @@ class Outage(Stopped):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do after a failed job: `held` batches wait for a person; `stuck` models cannot go on in this run."""
+    """What came of a failed job: the API's words, and whether batches are `held` for a person."""
 
     reason: str
     held: bool = False
-    stuck: str = ""
 
 
 class Quarantine:
-    """The memory of one run about failures; `max_splits` bounds the jobs spent on finding bad rows."""
+    """The memory of one run about failures; `max_splits` bounds the jobs spent on finding bad rows.
 
-    def __init__(self, context: RunContext, max_splits: int) -> None:
+    `is_whole` says whether a batch's files are what was sealed, and gives it up when they are not.
+    """
+
+    def __init__(self, context: RunContext, max_splits: int, is_whole: Callable[[Batch], bool]) -> None:
         self._context = context
         self._max_splits = max_splits
-        self._splits = 0
-        self._in_a_row = 0
+        self._is_whole = is_whole
+        self._probes = 0
         self._failures: Counter[int] = Counter()
-        self._parents: dict[int, int] = {}
+        self._failed_alone: Counter[int] = Counter()
         self._good: set[int] = set()
+        self._parked: dict[int, tuple[Batch, str]] = {}
+        self._groups = 0
+        self.in_a_row = 0
+        self.suspects: dict[int, int] = {}
+
+    @property
+    def parked(self) -> list[tuple[Batch, str]]:
+        """Batches that this run sends no more, and why."""
+        return list(self._parked.values())
+
+    def is_parked(self, batch_id: int) -> bool:
+        """True when this run sends the batch no more."""
+        return batch_id in self._parked
 
     def completed(self, batches: Sequence[Batch]) -> None:
-        """A job went through: the API works, and the families of these batches hold good rows."""
-        self._in_a_row = 0
-        self._good.update(self._family(batch.id) for batch in batches)
+        """A job went through: the API works, its batches hold good rows, lone rows of theirs may try again."""
+        self.in_a_row = 0
+        self._good.update(self._family(batch) for batch in batches)
+        for batch, why in self.parked:
+            if why == ALONE and self._family(batch) in self._good:
+                del self._parked[batch.id]
 
     def failed(self, job: Job, remote: RemoteJob, answer: dict[str, Any]) -> Verdict:
         """Record the failure and set aside what can be known to be bad. Raises Outage."""
         store = self._context.store
-        batches = store.job_batches(job.id)
         reasons = [parse_reason(text) for text in remote.reasons]
         words = "; ".join(dict.fromkeys(reason.message for reason in reasons[:5] if reason.message)) or NO_REASON
-        self._in_a_row += 1
-        if max(remote.completed_rows or 0, remote.total_rows or 0) > 0:
-            return self._partly_done(job, batches, answer, words)
-        store.fail(job.id, answer=answer, reason=words)
-        if self._set_aside(batches, reasons):
-            self._in_a_row = 0
-            return Verdict(words)
-        if self._in_a_row >= OUTAGE:
+        self.in_a_row += 1
+        held = self._record(job, remote, answer, words)
+        reach("job_failed")
+        free = [batch for batch in store.job_batches(job.id) if batch.state is BatchState.SEALED]
+        # A damaged batch gives up its window, and with it maybe others of these.
+        damaged = [batch for batch in free if not self._is_whole(batch)]
+        if damaged:
+            return Verdict(words, held)
+        if found := self._echoed(free, reasons):
+            self.in_a_row = 0
+            self._probes += 1
+            rest = [child for batch, bad in found for child in self._split_off(batch, bad)]
+            if self._probes >= self._max_splits:
+                self._park(rest, f"{self._probes} jobs did not find all rows at fault (`delivery.max_splits`)")
+        elif self.in_a_row >= OUTAGE:
             raise Outage(
-                f"Userpilot failed {self._in_a_row} jobs in a row: {words}",
+                f"Userpilot failed {self.in_a_row} jobs in a row: {words}",
                 hint="nothing was refused or lost; the batches are kept and go again with the next run.",
             )
-        return self._probe(batches, words)
+        elif free:
+            self._probe(free, words)
+        return Verdict(words, held)
 
-    def _partly_done(self, job: Job, batches: Sequence[Batch], answer: dict[str, Any], words: str) -> Verdict:
+    def _record(self, job: Job, remote: RemoteJob, answer: dict[str, Any], words: str) -> bool:
+        """The job is `failed`, or with some events done `held`: True."""
         store = self._context.store
+        batches = store.job_batches(job.id)
         again = [batch.id for batch in batches if batch.event.is_identify]
-        if len(again) == len(batches):
-            store.fail(job.id, answer=answer, reason=words)
-        else:
-            store.hold(job.id, reason=words, resend=again)
-        self._failures.update(batch.id for batch in batches)
-        stuck = any(self._failures[batch_id] >= 2 for batch_id in again)
-        return Verdict(words, held=len(again) < len(batches), stuck="it fails with some rows done" if stuck else "")
+        if max(remote.completed_rows or 0, remote.total_rows or 0) > 0 and len(again) < len(batches):
+            store.hold(job.id, reason=f"it failed with some rows done ({words}); which, nobody can tell", resend=again)
+            return True
+        store.fail(job.id, answer=answer, reason=words)
+        return False
+
+    def shrink(self, batches: Sequence[Batch], most: int) -> bool:
+        """Halve what the API is known to find too large; True when something was."""
+        large = [batch for batch in batches if batch.bytes > most and batch.rows > 1]
+        for batch in large:
+            self._halve(batch)
+        return bool(large)
 
     # Rows that are echoed
 
@@ -102,18 +141,27 @@ class Quarantine:
         found = self._echoed(batches, [parse_reason(text) for text in remote.reasons])
         return [reject for batch, bad in found for reject in self._rejects(batch, bad)]
 
-    def _set_aside(self, batches: Sequence[Batch], reasons: Sequence[Reason]) -> bool:
-        """Make rejects of the lines that the reasons echo; True when there were any."""
-        found = self._echoed(batches, reasons)
-        for batch, bad in found:
-            self._split_off(batch, bad)
-        return bool(found)
+    def mended(self, batches: Sequence[Batch], refused: set[bytes | None]) -> list[int]:
+        """Open rejects whose keys are in these delivered batches, but for those that were refused again."""
+        import pyarrow.parquet as pq
+
+        store, outbox = self._context.store, self._context.outbox
+        resolved: list[int] = []
+        for model in {batch.model for batch in batches}:
+            waiting = {r.key_hash: r.id for r in store.open_rejects(self._context.pipeline, model) if r.key_hash}
+            for batch in (batch for batch in batches if waiting and batch.model == model):
+                if outbox.keys(batch.name).is_file():
+                    hashes = pq.read_table(outbox.keys(batch.name), columns=["key_hash"]).column(0)
+                    resolved += [waiting[found] for found in (set(waiting) - refused) & set(hashes.to_pylist())]
+        return resolved
 
     def _echoed(self, batches: Sequence[Batch], reasons: Sequence[Reason]) -> list[tuple[Batch, dict[int, str]]]:
         """The lines that the reasons echo: place in the batch -> the API's words."""
         echoed = [(reason.message, fields) for reason in reasons if (fields := echoed_fields(reason))]
         found = []
         for batch in batches if echoed else ():
+            if not self._context.outbox.lines(batch.name).is_file():
+                continue
             bad: dict[int, str] = {}
             lines = self._context.outbox.line_table(batch.name)
             for message, fields in echoed:
@@ -139,10 +187,10 @@ class Quarantine:
         finally:
             connection.close()
 
-    def _split_off(self, batch: Batch, bad: Mapping[int, str]) -> None:
+    def _split_off(self, batch: Batch, bad: Mapping[int, str]) -> list[Batch]:
         """The bad rows become rejects, the others a child batch."""
         rest = self._context.outbox.without(file_of(batch), sorted(bad), f"{batch.name}-q")
-        self._replace(batch, [rest] if rest else [], self._rejects(batch, bad))
+        return self._replace(batch, [rest] if rest else [], self._rejects(batch, bad))
 
     def _rejects(self, batch: Batch, bad: Mapping[int, str]) -> list[NewReject]:
         places = sorted(bad)
@@ -154,41 +202,59 @@ class Quarantine:
 
     # Rows that are not
 
-    def _probe(self, batches: Sequence[Batch], words: str) -> Verdict:
-        """Nothing is known about the rows: again, then every batch alone, then halves, then a verdict about single rows."""
-        first_time = [batch for batch in batches if not self._failures[batch.id]]
+    def _probe(self, batches: Sequence[Batch], words: str) -> None:
+        """Nothing is known about the rows: again, then halves of the batches, then of the rows, then a verdict."""
+        is_first = not all(self._failures[batch.id] for batch in batches)
         self._failures.update(batch.id for batch in batches)
-        if first_time:
-            return Verdict(words)
-        if self._splits >= self._max_splits:
-            return Verdict(words, stuck=f"{self._splits} jobs did not find the rows at fault (`delivery.max_splits`)")
-        for batch in batches:
-            if batch.rows > 1:
-                self._halve(batch)
-            elif self._family(batch.id) in self._good:
-                self._split_off(batch, {0: words})
-            else:
-                return Verdict(
-                    words, stuck="a single row fails, and nothing else went through to show that it is at fault"
-                )
-        return Verdict(words)
+        if is_first:
+            self._group(batches)
+        elif len(batches) == 1 and batches[0].rows == 1:
+            self._judge(batches[0], words)
+        elif self._probes + 2 > self._max_splits:
+            self._park(batches, f"{words}; {self._probes} jobs did not find the rows at fault (`delivery.max_splits`)")
+        elif len(batches) > 1:
+            self._probes += 2
+            self._group(batches[: len(batches) // 2])
+            self._group(batches[len(batches) // 2 :])
+        else:
+            self._probes += 2
+            self._halve(batches[0])
+
+    def _judge(self, batch: Batch, words: str) -> None:
+        """A row that stands alone and fails: parked until a sibling went through, guilty when it then fails again."""
+        if self._family(batch) not in self._good:
+            self._park([batch], ALONE)
+        elif self._failed_alone[batch.id]:
+            self._split_off(batch, {0: words})
+        self._failed_alone[batch.id] += 1
+
+    def _group(self, batches: Sequence[Batch]) -> None:
+        self._groups += 1
+        self.suspects.update(dict.fromkeys((batch.id for batch in batches), self._groups))
+
+    def _park(self, batches: Sequence[Batch], why: str) -> None:
+        self._parked |= {batch.id: (batch, why) for batch in batches}
 
     def _halve(self, batch: Batch) -> None:
-        self._splits += 1
         outbox, middle = self._context.outbox, batch.rows // 2
         upper = outbox.without(file_of(batch), range(middle, batch.rows), f"{batch.name}-a")
         lower = outbox.without(file_of(batch), range(middle), f"{batch.name}-b")
         self._replace(batch, [half for half in (upper, lower) if half], [])
 
-    def _replace(self, batch: Batch, files: Sequence[SealedFile], rejects: Sequence[NewReject]) -> None:
+    def _replace(self, batch: Batch, files: Sequence[SealedFile], rejects: Sequence[NewReject]) -> list[Batch]:
+        reach("children_written")
         children = [NewBatch(file.name, file.rows, file.bytes, file.sha256, parent_id=batch.id) for file in files]
-        for child in self._context.store.split(batch.id, children=children, rejects=rejects):
-            self._parents[child.id] = self._family(batch.id)
-            # A half has failed already, as part of its whole: it is not tried twice before it is cut.
-            self._failures[child.id] = self._failures[batch.id]
+        recorded = self._context.store.split(batch.id, children=children, rejects=rejects)
+        reach("children_recorded")
+        # A half has failed already, as part of its whole: it is not tried twice before it is cut.
+        self._failures.update(dict.fromkeys((child.id for child in recorded), self._failures[batch.id]))
+        return recorded
 
-    def _family(self, batch_id: int) -> int:
-        return self._parents.get(batch_id, batch_id)
+    def _family(self, batch: Batch) -> int:
+        """The batch that this one was cut from in the end."""
+        while batch.parent_id is not None and (parent := self._context.store.batch(batch.parent_id)) is not None:
+            batch = parent
+        return batch.id
 
 
 def file_of(batch: Batch) -> SealedFile:
@@ -199,8 +265,8 @@ def file_of(batch: Batch) -> SealedFile:
 def echoed_fields(reason: Reason) -> list[tuple[str, str]]:
     """What a line must say to be the echoed row, as (JSON pointer, text); empty when the echo fits too many.
 
-    A whole echo also says what the row lacks (page "Import API": a missing `user_id` is not printed), except `source` and
-    `inserted_at`, which the documented echo leaves out. A cut one must at least name who it is about.
+    A whole echo also says what the row lacks (page "Import API": a missing `user_id` is not printed), except `source`
+    and `inserted_at`, which the documented echo leaves out. A cut one must at least name who it is about.
     """
     fields = list(shown(reason.row))
     said = {pointer for pointer, _ in fields}

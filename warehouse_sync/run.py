@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from warehouse_sync import __version__
+from warehouse_sync.asking import FIRST_CALL, Timing, ask
+from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.delivery import Delivery, Timing
-from warehouse_sync.errors import ModelError, StateError, Stopped, WarehouseSyncError
+from warehouse_sync.delivery import Delivery
+from warehouse_sync.errors import ConnectionLost, ModelError, StateError, Stopped, WarehouseSyncError
 from warehouse_sync.extract import Extraction, extract, merge_delivered
+from warehouse_sync.guard import Guard
 from warehouse_sync.home import claim_home, empty_spill
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Limits, Outbox
-from warehouse_sync.patience import Patience
+from warehouse_sync.patience import Patience, growing_pause
 from warehouse_sync.prepare import Policy, Request, fingerprint_of
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.model import BrokenModel, settings_from
@@ -28,7 +36,10 @@ from warehouse_sync.state.lifecycle import BatchState, WindowState
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.values import Counts, Model, ModelStatus
-from warehouse_sync.warehouses.base import Engine, Warehouse, open_warehouse
+from warehouse_sync.warehouses.base import Engine, Warehouse, dialect_of_url, open_warehouse
+
+MOST_READS, FIRST_PAUSE = 3, 2.0
+"""How often a window is read when the warehouse's connection breaks, and the seconds before the second time."""
 
 MOST_ROUNDS = 3
 """A window that lost a file is read again in the next round; a disk that loses files in every round ends the run."""
@@ -36,13 +47,21 @@ MOST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line asks of a run. `wait`: for the lease; `time_limit` wins over the YAML's."""
+    """What the command line asks of a run.
+
+    `wait`: for the lease; `time_limit` wins over the YAML's; `start` and `end`: a backfill's half-open range of the
+    cursor, as it was written; `enabled`: every enabled model of the project, selected or not (None: not known), so that
+    what waits of the others is given up.
+    """
 
     full_refresh: bool = False
     fail_fast: bool = False
     limit: int | None = None
     time_limit: timedelta | None = None
     wait: timedelta | None = None
+    start: str | None = None
+    end: str | None = None
+    enabled: frozenset[str] | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,8 +97,9 @@ class RunReport:
 
 
 def engine_of(config: Config, *, spill: bool = True) -> Engine:
-    """The embedded engine within the YAML's limits."""
-    folder = empty_spill(config.home) if spill else None
+    """The embedded engine within the YAML's limits; without `spill` it leaves the pipeline's own folder alone."""
+    elsewhere = Path(tempfile.gettempdir()) / f"warehouse-sync-{os.getpid()}"
+    folder = empty_spill(config.home) if spill else elsewhere
     return Engine(f"{config.engine.memory_limit}B", config.engine.threads, folder)
 
 
@@ -92,15 +112,30 @@ def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping
         settings=settings,
         limits=Limits(config.batch.max_rows, config.batch.max_bytes),
         max_line=config.batch.max_line,
-        stop_above=config.invalid.stop_above,
-        max_rows=config.guard.max_rows,
+        guard=Guard(
+            stop_above=config.invalid.stop_above,
+            max_rows=config.guard.max_rows,
+            max_times_median=config.guard.max_times_median,
+            max_removed=config.guard.max_removed,
+        ),
         drift=config.models.drift,
     )
 
 
-def warehouse_of(config: Config, engine: Engine) -> Warehouse:
-    """The YAML's warehouse, opened. Raises WarehouseError."""
-    return open_warehouse(config.warehouse.type, config.warehouse.model_dump(), engine)
+def warehouse_of(config: Config, engine: Engine, run_id: int | None = None) -> Warehouse:
+    """The YAML's warehouse, opened; its own history shows pipeline and run. Raises WarehouseError."""
+    settings = _unwrapped(config.warehouse.model_dump(by_alias=True))
+    label = f"warehouse-sync {config.name}" + ("" if run_id is None else f" run {run_id}")
+    return open_warehouse(config.warehouse.type, settings, engine, label)
+
+
+def _unwrapped(value: Any) -> Any:
+    """Settings with their secrets as plain text, for a driver."""
+    if isinstance(value, dict):
+        return {key: _unwrapped(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_unwrapped(inner) for inner in value]
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def client_of(config: Config) -> Client:
@@ -120,13 +155,14 @@ def run(
     began = time.monotonic()
     url = config.state.url.get_secret_value()
     with ExitStack() as stack:
-        store = stack.enter_context(open_store(url))
-        claim_home(store, config.name, config.home)
-        lease = stack.enter_context(hold_lease(url, config.name, f"run of {config.file.name}", wait=options.wait))
-        client = stack.enter_context(client_of(config))
         patience = Patience(options.time_limit or config.delivery.time_limit)
         stack.enter_context(patience.signals())
-        destination = _claim_destination(config, store, client)
+        store = stack.enter_context(open_store(url))
+        owner = f"run of {config.file.name}"
+        lease = stack.enter_context(hold_lease(url, config.name, owner, wait=options.wait, sleep=patience.pause))
+        claim_home(store, config.name, config.home)
+        client = stack.enter_context(client_of(config))
+        destination = _claim_destination(config, store, client, patience, reporter)
         context = RunContext(
             pipeline=config.name,
             home=config.home,
@@ -136,12 +172,19 @@ def run(
             engine=engine_of(config),
             reporter=reporter,
             still_ours=lease.check,
+            query=patience.query,
         )
-        timing = Timing(config.delivery.job_timeout, config.delivery.busy_timeout, config.delivery.grace)
+        reach("run_begun")
+        reporter.event(
+            "run_started", f"run {context.run_id} of {config.name}: {len(models)} models", run=context.run_id
+        )
+        waits = config.delivery
+        timing = Timing(waits.job_timeout, waits.busy_timeout, waits.grace, waits.max_splits)
         limits = Limits(config.job.max_rows, config.job.max_bytes)
         delivery = Delivery(context, client, limits, timing, patience, destination)
         runner = Runner(context, config, policy, options, delivery, patience)
         report = runner.run(models, began)
+        reach("run_over")
         store.end_run(context.run_id, report.exit_code, [result_row(config.name, result) for result in report.results])
         return report
 
@@ -178,8 +221,9 @@ class Runner:
         self._errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
         stopped: WarehouseSyncError | None = None
         try:
-            self._tidy(selected)
+            self._tidy()
             self._delivery.resume()
+            self._give_up_changed(selected)
             self._merge(selected)
             self._rounds(selected)
         except ModelError as error:
@@ -191,24 +235,32 @@ class Runner:
 
     # Before the rounds
 
-    def _tidy(self, selected: Sequence[Model]) -> None:
-        """Drop what a killed run left half done, and give up batches of models that changed since."""
+    def _tidy(self) -> None:
+        """Drop what a killed run left half done."""
         store, pipeline = self._context.store, self._context.pipeline
         for window in store.windows(pipeline, states=(WindowState.EXTRACTING,)):
             store.drop_window(window.id)
-        unsettled = (BatchState.SEALED, BatchState.SENT, BatchState.HELD, BatchState.DELIVERED)
-        known = {batch.name for batch in store.batches(pipeline, states=unsettled)}
-        self._context.outbox.sweep(known)
-        current = {model.name: self._fingerprint(model) for model in selected}
+        needed = store.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
+        for known in store.model_states(pipeline):
+            needed += store.mergeable(pipeline, known.model)
+        self._context.outbox.sweep({batch.name for batch in needed}, self._config.retention.delivered)
         for window in store.windows(pipeline, states=(WindowState.READY,)):
             self._touched.setdefault(window.model, set()).add(window.id)
-            if window.model in current and current[window.model] not in (None, window.fingerprint):
-                self._context.reporter.event(
-                    "window_superseded",
-                    f"{window.model} changed since its last extraction: what was not yet sent is read again",
-                    model=window.model,
-                )
-                store.supersede_window(window.id)
+
+    def _give_up_changed(self, selected: Sequence[Model]) -> None:
+        """Give up what was not sent of models that changed since; after `resume`, which frees batches of lost jobs."""
+        store = self._context.store
+        current = {model.name: self._fingerprint(model) for model in selected}
+        for window in store.windows(self._context.pipeline, states=(WindowState.READY,)):
+            enabled = self._options.enabled
+            if enabled is not None and window.model not in enabled:
+                why = "is gone or disabled: what was not yet sent of it is given up"
+            elif current.get(window.model) not in (None, window.fingerprint):
+                why = "changed since its last extraction: what was not yet sent is read again"
+            else:
+                continue
+            self._context.reporter.event("window_superseded", f"{window.model} {why}", model=window.model)
+            store.supersede_window(window.id)
 
     def _fingerprint(self, model: Model) -> str | None:
         try:
@@ -220,31 +272,44 @@ class Runner:
     # Rounds
 
     def _rounds(self, selected: Sequence[Model]) -> None:
+        """A slice of each model, delivered and settled, then the next slice; a window that lost a file once more."""
         names = {model.name for model in selected}
-        todo = list(selected)
-        for _ in range(MOST_ROUNDS):
+        todo, mends = list(selected), 0
+        while todo:
             self._extract(todo)
             damaged = set(self._delivery.done.damaged)
             self._delivery.deliver(names - set(self._errors))
             self._merge(selected)
-            again = self._delivery.done.damaged - damaged
-            todo = [model for model in selected if again & self._touched.get(model.name, set())]
-            if not todo:
-                return
+            lost = self._delivery.done.damaged - damaged
+            mends += bool(lost)
+            todo = [
+                model
+                for model in todo
+                if model.name not in self._errors
+                and (self._has_more(model) or (lost & self._touched.get(model.name, set()) and mends < MOST_ROUNDS))
+            ]
+
+    def _has_more(self, model: Model) -> bool:
+        """True when the last window was a slice and is settled, so that the next one can be read."""
+        last = self._extracted.get(model.name)
+        return last is not None and last.more and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:
         """One window of each model that has none open. The warehouse is open only in here."""
-        ready = [model for model in models if not self._is_busy(model)]
+        ready = [model for model in models if model.name not in self._errors and not self._is_busy(model)]
         if not ready:
             return
         try:
-            warehouse = warehouse_of(self._config, self._context.engine)
+            warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
         except ModelError as error:
             self._errors |= {model.name: error for model in ready}
             return
         try:
-            for model in ready:
+            for place, model in enumerate(ready, start=1):
                 self._patience.check()
+                self._context.reporter.event(
+                    "model_start", f"{place} of {len(ready)} START {model.event} {model.name}", model=model.name
+                )
                 self._extract_one(model, warehouse)
                 if self._options.fail_fast and self._errors:
                     return
@@ -253,15 +318,19 @@ class Runner:
 
     def _extract_one(self, model: Model, warehouse: Warehouse) -> None:
         began = time.monotonic()
-        request = Request(self._options.full_refresh, self._options.limit)
+        asked = self._options
+        request = Request(asked.full_refresh, asked.limit, asked.start, asked.end)
         try:
-            extraction = extract(self._context, model, warehouse, self._policy, request)
+            extraction = self._read(model, warehouse, request)
         except (ModelError, StateError) as error:
+            # A query that a signal broke off looks like the warehouse's fault.
+            self._patience.stop_if_asked()
             self._errors[model.name] = error
             self._context.reporter.event("model_error", str(error), level="error", model=model.name)
             return
         finally:
             self._seconds[model.name] = self._seconds.get(model.name, 0.0) + time.monotonic() - began
+        reach("window_ready")
         self._extracted[model.name] = extraction
         self._touched.setdefault(model.name, set()).add(extraction.window.id)
         counts = extraction.counts
@@ -272,6 +341,18 @@ class Runner:
             counts=counts.as_dict(),
         )
 
+    def _read(self, model: Model, warehouse: Warehouse, request: Request) -> Extraction:
+        """The model's window, read again when the connection breaks in the middle. Raises ModelError or StateError."""
+        for attempt in range(MOST_READS - 1):
+            try:
+                return extract(self._context, model, warehouse, self._policy, request)
+            except ConnectionLost as error:
+                self._context.reporter.event(
+                    "warehouse_lost", f"{error.message}; it is read again", level="warn", model=model.name
+                )
+                self._patience.pause(growing_pause(FIRST_PAUSE, attempt))
+        return extract(self._context, model, warehouse, self._policy, request)
+
     def _is_busy(self, model: Model) -> bool:
         """True while a window of the model is not settled: it is delivered first."""
         return bool(self._context.store.windows(self._context.pipeline, model=model.name, states=(WindowState.READY,)))
@@ -279,7 +360,13 @@ class Runner:
     def _merge(self, models: Sequence[Model]) -> None:
         """Take deliveries into the snapshots; files that nothing needs any more go, unless `retention.delivered`."""
         for model in models:
-            for batch in merge_delivered(self._context, model):
+            try:
+                merged = merge_delivered(self._context, model)
+            except StateError as error:
+                self._errors.setdefault(model.name, error)
+                self._context.reporter.event("model_error", str(error), level="error", model=model.name)
+                continue
+            for batch in merged:
                 if not self._config.retention.delivered:
                     self._context.outbox.remove(batch.name)
 
@@ -288,7 +375,8 @@ class Runner:
     def _result(self, name: str, stopped: WarehouseSyncError | None) -> ModelResult:
         counts = self._counts(name)
         extraction = self._extracted.get(name)
-        error = self._errors.get(name) or self._delivery.done.trouble.get(name)
+        done = self._delivery.done
+        error = self._errors.get(name) or done.trouble.get(name) or done.held.get(name)
         new = extraction.new_rejects if extraction else 0
         status, message = ModelStatus.SUCCESS, "nothing to send"
         if error is not None:
@@ -327,7 +415,10 @@ class Runner:
             batches = store.batches(self._context.pipeline, window_id=window_id)
             rows = {state: sum(batch.rows for batch in batches if batch.state is state) for state in BatchState}
             waiting = rows[BatchState.SEALED] + rows[BatchState.SENT] + rows[BatchState.HELD]
-            delivered = rows[BatchState.DELIVERED]
+            # A completed job can refuse single rows: they are in a delivered batch, and rejects.
+            arrived = {batch.name for batch in batches if batch.state is BatchState.DELIVERED}
+            refused = store.rejects(self._context.pipeline, model=name) if arrived else []
+            delivered = rows[BatchState.DELIVERED] - sum(reject.batch_name in arrived for reject in refused)
             total += replace(
                 window.counts,
                 delivered=delivered,
@@ -339,8 +430,9 @@ class Runner:
 
 
 def dialect_of(config: Config) -> str:
-    """sqlglot's name of the warehouse's dialect; empty where it follows from the URL alone."""
-    return {"duckdb": "duckdb", "snowflake": "snowflake", "postgres": "postgres"}.get(config.warehouse.type, "")
+    """sqlglot's name of the warehouse's dialect; empty for one that sqlglot does not know."""
+    warehouse = config.warehouse
+    return dialect_of_url(warehouse.url.get_secret_value()) if warehouse.type == "sqlalchemy" else warehouse.type
 
 
 def result_row(pipeline: str, result: ModelResult) -> dict[str, Any]:
@@ -354,10 +446,11 @@ def result_row(pipeline: str, result: ModelResult) -> dict[str, Any]:
     }
 
 
-def _claim_destination(config: Config, store: Store, client: Client) -> int:
+def _claim_destination(config: Config, store: Store, client: Client, patience: Patience, reporter: Reporter) -> int:
     """The first call of the run: is the key accepted, and is this the account that the state belongs to?"""
     key = config.userpilot.api_key.get_secret_value()
-    accounts = [job.account for job in client.list_jobs() if job.account]
+    listed = ask(client.list_jobs, patience, min(FIRST_CALL, config.delivery.busy_timeout), reporter.event)
+    accounts = [job.account for job in listed if job.account]
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
     origin = config.userpilot.endpoint
     return store.claim_destination(config.name, origin, accounts[0] if accounts else None, fingerprint).id
