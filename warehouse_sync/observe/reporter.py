@@ -9,7 +9,7 @@ class Reporter(Protocol):
     """Hears of everything that happens. `code` is stable (documented for machines), `message` is for people."""
 
     def event(self, code: str, message: str, *, level: str = "info", **data: Any) -> None:
-        """Something happened. `level`: debug, info, warn or error. `data` holds numbers and names, never rows or secrets."""
+        """Something happened. `level`: debug, info, warn or error. `data`: numbers and names, never rows or secrets."""
         ...
 
     def progress(self, task: str, done: int, total: int | None, unit: str) -> None:

@@ -1,0 +1,208 @@
+"""The border of the command line: help, usage, what is not built yet, faults of the program, streams that close."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import command
+
+from warehouse_sync import __version__
+from warehouse_sync.cli.main import LATER, cli
+from warehouse_sync.cli.options import spread
+from warehouse_sync.cli.state import LATER as LATER_STATE
+from warehouse_sync.cli.state import state
+
+if TYPE_CHECKING:
+    from harness import CommandLine, Project
+
+VERBS = [
+    "init", "demo", "debug", "ls", "compile", "show", "plan", "run", "status", "history", "rejects", "state",
+    "sandbox", "schema",
+]  # fmt: skip
+
+
+def test_help_lists_the_verbs_in_the_order_in_which_people_meet_them(cli: CommandLine) -> None:
+    out = cli("--help").check().out
+    assert re.findall(r"^  ([a-z]+)  ", out.partition("Commands:")[2], flags=re.MULTILINE) == VERBS
+    assert "Exit codes" in out
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "state show", "state reset"])
+def test_every_verb_has_help(cli: CommandLine, verb: str) -> None:
+    out = cli.here(*verb.split(), "-h").check().out
+    assert out.startswith(f"Usage: warehouse-sync {verb}")
+
+
+def test_short_help_is_never_cut() -> None:
+    for verb in (*cli.commands.values(), *state.commands.values()):
+        assert not verb.get_short_help_str(limit=70).endswith("..."), verb.name
+
+
+def test_version(cli: CommandLine) -> None:
+    assert cli("--version").check().out == f"warehouse-sync {__version__}\n"
+
+
+def test_start_is_quick(cli: CommandLine) -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "warehouse_sync", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.5, "0.1 s on a quiet machine"
+
+
+def test_no_verb_shows_the_help(cli: CommandLine) -> None:
+    assert "Commands:" in cli.here().check(2).err
+
+
+def test_unknown_verb(cli: CommandLine) -> None:
+    assert "No such command 'rum'" in cli.here("rum").check(2).err
+    assert "No such command" in cli.here("state", "rest").check(2).err
+
+
+@pytest.mark.parametrize("verb", [*LATER, *(f"state {verb}" for verb in LATER_STATE)])
+def test_verbs_of_later_versions(cli: CommandLine, verb: str) -> None:
+    *above, name = verb.split()
+    err = cli.here(*above, name, "--anything").check(2).err
+    assert f"`{verb}` is not built yet in this version." in err
+    assert name not in cli.here(*above, "--help").check().out.partition("Commands:")[2].split()
+
+
+def test_options_before_a_verb_that_does_not_take_them(cli: CommandLine) -> None:
+    err = cli.here("-s", "users", "schema").check(2).err
+    assert "`schema` has no option --select." in err
+
+
+def test_usage_errors_as_json(cli: CommandLine) -> None:
+    (event,) = cli.here("--log-format", "json", "history", "--limit", "x").check(2).events
+    assert (event["level"], event["code"]) == ("error", "usage")
+    assert "--limit" in event["msg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        ("-s a b", "-s a -s b"),
+        ("--select a b -x --exclude c d", "--select a --select b -x --exclude c --exclude d"),
+        ("-s", "-s"),
+        ("-s -x", "-s -x"),
+        ("--limit 5 -s a", "--limit 5 -s a"),
+        ("-s a -- b", "-s a -- b"),
+        ("--select=a b", "--select=a b"),
+    ],
+)
+def test_select_takes_several_words(words: str, read: str) -> None:
+    assert spread(words.split()) == read.replace("-s ", "--select ").split() if "-s a" in words else read.split()
+
+
+# Faults of the program itself
+
+
+def test_a_fault_is_one_line_without_values(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("the row of u1")
+
+    monkeypatch.setattr("warehouse_sync.run.extract", fail)
+    result = project.cli.here("run").check(1)
+    assert re.search(r"ERROR internal error: ZeroDivisionError at warehouse_sync/run\.py:\d+", result.err)
+    assert "the row of u1" not in result.err
+    (log,) = (project.home / "logs").iterdir()
+    assert f"The log has more, without values: {log}" in result.err
+    crash = next(event for event in map(json.loads, log.read_text().splitlines()) if event["code"] == "internal_error")
+    assert any("_extract_one" in frame for frame in crash["data"]["trace"])
+    assert "the row of u1" not in log.read_text()
+
+
+def test_a_fault_without_a_log(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("a value")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("warehouse_sync.project.config.json_schema", fail)
+    result = cli.here("schema").check(1)
+    (log,) = tmp_path.glob("warehouse-sync-*.log")
+    assert str(log) in result.err
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "ZeroDivisionError at warehouse_sync/cli/sandbox.py" in log.read_text()
+    assert "a value" not in log.read_text() + result.err
+
+
+def test_a_fault_far_from_here(cli: CommandLine) -> None:
+    from warehouse_sync.cli.crash import describe
+
+    assert describe(KeyError("x")) == "internal error: KeyError at an unknown place"
+
+
+def test_ctrl_c(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("warehouse_sync.project.model.load_models", interrupt)
+    assert "ERROR interrupted" in project.cli.here("ls").check(1).err
+
+
+# Streams that close
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+def run_with(project: Project, *words: str, **streams: int) -> subprocess.CompletedProcess[str]:
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(
+        [*command(), *words], cwd=project.folder, env=project.cli.variables({}), text=True, timeout=60, check=False,
+        **both,
+    )  # fmt: skip
+
+
+def test_a_reader_that_leaves_early(project: Project) -> None:
+    with nobody() as pipe:
+        run = run_with(project, "schema", stdout=pipe)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_a_reader_of_one_line(project: Project) -> None:
+    with nobody() as pipe:
+        run = run_with(project, "ls", stdout=pipe)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_nobody_reads_the_messages(project: Project) -> None:
+    with nobody() as pipe:
+        run = run_with(project, "run", stderr=pipe)
+    assert run.returncode == 0, "the run goes on"
+    assert {result["status"] for result in project.results()["results"]} == {"success"}
+    with nobody() as pipe:
+        assert run_with(project, "run", "--nope", stderr=pipe).returncode == 2
+
+
+def test_data_is_utf8_whatever_the_locale(project: Project) -> None:
+    project.execute("UPDATE users SET plan = 'größer, 東京' WHERE id = 'u1'")
+    out = project.cli("show", "-s", "users", "--limit", "1", PYTHONIOENCODING="ascii", LC_ALL="C").check().out
+    assert json.loads(out)["metadata"]["plan"] == "größer, 東京"
+
+
+def test_python_dash_m(monkeypatch: pytest.MonkeyPatch) -> None:
+    import runpy
+
+    monkeypatch.setattr(sys, "argv", ["warehouse-sync", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("warehouse_sync", run_name="__main__")
+    assert end.value.code == 0

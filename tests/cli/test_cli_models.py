@@ -1,0 +1,233 @@
+"""`ls`, `compile`, `show`, `plan`: they print, and change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from warehouse_sync.userpilot.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from harness import Project
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file below a folder, but what SQLite keeps beside an open store."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+# ls
+
+
+def test_ls_prints_names(project: Project) -> None:
+    assert project.cli("ls").check().out == "events\nusers\n"
+    assert project.cli.here("ls", "-s", "tag:daily").check().out == "users\n"
+
+
+def test_ls_as_json(project: Project) -> None:
+    project.write_config("models: {config: {meta: {owner: data}}}\n")
+    events, users = project.cli.here("ls", "--output", "json").check().lines
+    assert users["unique_id"] == "sync.prod.users"
+    assert users["path"] == str(project.folder / "models_sql" / "users.sql")
+    assert (users["event"], users["unique_key"], users["cursor"]) == ("identify_user", ["user_id"], "_changed")
+    assert (users["tags"], users["meta"]) == (["daily"], {"owner": "data"})
+    assert events["begin"] == "all"
+
+
+def test_ls_writes_durations_as_the_header_does(project: Project) -> None:
+    project.write_config("models: {overrides: {users: {lag: 90 minutes}}}\n")
+    assert project.cli.here("ls", "-s", "users", "--output", "json").check().lines[0]["lag"] == "1h 30m"
+
+
+def test_ls_names_broken_models_and_says_why(project: Project) -> None:
+    project.write_model("broken", "select 1")
+    result = project.cli.here("ls").check(1)
+    assert result.out == "broken\nevents\nusers\n"
+    assert "models_sql/broken.sql" in result.err
+    assert "error" in project.cli.here("ls", "-s", "broken", "--output", "json").check(1).lines[0]
+
+
+def test_disabled_models_are_left_out(project: Project) -> None:
+    project.write_config("models: {overrides: {users: {enabled: false}}}\n")
+    assert project.cli.here("ls").check().out == "events\n"
+
+
+# compile
+
+
+def test_compile_prints_the_sql_of_the_first_run(sample_project: Project) -> None:
+    out = sample_project.cli("compile", "-s", "users").check().out
+    assert "from app.users as u" in out
+    assert "_loaded_at >=" not in out
+    assert "-- users (" not in out, "one model alone needs no heading"
+    both = sample_project.cli.here("compile", "-s", "users", "events").check().out
+    assert both.count("-- users (") == both.count("-- events (") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        ("2025-01-01", "CAST('2025-01-01' AS DATE)"),
+        ("2025-01-01 10:00:00", "CAST('2025-01-01 10:00:00' AS TIMESTAMP)"),
+        ("2025-01-01T10:00:00Z", "CAST('2025-01-01T10:00:00Z' AS TIMESTAMPTZ)"),
+        ("2025-01-01 10:00:00+02:00", "CAST('2025-01-01 10:00:00+02:00' AS TIMESTAMPTZ)"),
+        ("42", "42"),
+        ("it's", "'it''s'"),
+    ],
+)
+def test_compile_of_a_later_run(sample_project: Project, value: str, literal: str) -> None:
+    out = sample_project.cli.here("compile", "-s", "users", "--incremental-from", value).check().out
+    assert f"where u._loaded_at >= {literal}" in out
+
+
+def test_compile_takes_the_kind_of_cursor_from_the_state(project: Project) -> None:
+    project.cli.here("run", "-s", "users").check()
+    project.write_model(
+        "users",
+        "{{ config(event='identify_user', cursor='_changed') }}\nselect id as user_id, changed as _changed from users"
+        "{% if is_incremental() %} where changed > {{ cursor_from() }}{% endif %}",
+    )
+    out = project.cli.here("compile", "-s", "users", "--incremental-from", "2025-01-01").check().out
+    assert "CAST('2025-01-01' AS TIMESTAMP)" in out
+
+
+def test_compile_as_json(project: Project) -> None:
+    (row,) = project.cli.here("compile", "-s", "users", "--output", "json").check().lines
+    assert set(row) == {"name", "path", "sql"}
+
+
+def test_compile_says_what_is_wrong(project: Project) -> None:
+    project.write_model("broken", "select 1")
+    project.write_model("odd", "{{ config(event='track', always=true) }}\nselect 1; select 2")
+    result = project.cli.here("compile").check(1)
+    assert "broken.sql" in result.err
+    assert "odd.sql:2" in result.err
+    assert "from users" in result.out
+
+
+def test_compile_warns_of_sql_that_nobody_can_parse(project: Project) -> None:
+    project.write_model("odd", "{{ config(event='track', always=true) }}\nselect 1 as a from (from b pivot c d e f)")
+    assert "WARN odd: " in project.cli.here("compile", "-s", "odd").check().err
+
+
+# show
+
+
+def test_show_prints_events(project: Project) -> None:
+    rows = project.cli("show", "--select", "users", "--limit", "2").check().lines
+    assert [row["user_id"] for row in rows] == ["u1", "u2"]
+    assert rows[0]["event_type"] == "identify_user"
+
+
+def test_show_prints_rows_that_were_delivered_already(project: Project) -> None:
+    project.cli.here("run").check()
+    assert len(project.cli.here("show", "-s", "users").check().lines) == 3
+
+
+def test_show_names_the_reasons_of_refused_rows(project: Project) -> None:
+    project.execute("UPDATE users SET id = NULL WHERE id = 'u3'")
+    rows = project.cli.here("show", "-s", "users").check().lines
+    assert rows[-1]["invalid"][0] == "user_id_missing"
+
+
+def test_show_needs_a_model(project: Project) -> None:
+    assert "needs --select MODEL" in project.cli.here("show").check(2).err
+
+
+def test_show_of_models_that_do_not_work(project: Project) -> None:
+    project.write_model("broken", "select 1")
+    project.write_model("odd", "{{ config(event='track', always=true) }}\nselect a from nowhere")
+    result = project.cli.here("show", "-s", "broken", "odd", "users").check(1)
+    assert "broken.sql" in result.err
+    assert "nowhere" in result.err
+    assert len(result.lines) == 3
+
+
+# plan
+
+
+def test_plan_counts_and_explains(project: Project) -> None:
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-09')")
+    out = project.cli("plan", "-s", "users").check().out
+    assert "metadata.plan" in out
+    assert "user_id is NULL, empty or blank." in out
+    assert "added: u1, u2, u3" in out
+    totals = out.splitlines()[-1].split()
+    assert totals[:2] == ["users", "4"]
+
+
+def test_plan_as_json(project: Project) -> None:
+    project.cli.here("run").check()
+    project.execute("UPDATE users SET plan = 'pro', changed = '2025-03-01' WHERE id = 'u1'")
+    events, users = project.cli.here("plan", "--output", "json").check().lines
+    assert set(users) == {"model", "error", "counts", "columns", "keys", "reasons", "warnings"}
+    assert users["counts"]["changed"] == 1
+    assert users["keys"]["changed"] == ["u1"]
+    assert {"column": "plan", "to": "metadata.plan", "kind": "property", "type": "String"}.items() <= next(
+        column for column in users["columns"] if column["column"] == "plan"
+    ).items()
+    assert events["counts"]["added"] == 0
+
+
+def test_plan_of_a_full_refresh(project: Project) -> None:
+    project.cli.here("run").check()
+    (users,) = project.cli.here("plan", "-s", "users", "-f", "--output", "json").check().lines
+    assert users["counts"]["read"] == 3
+    assert users["counts"]["added"] + users["counts"]["changed"] == 3
+
+
+def test_plan_of_a_backfill(project: Project) -> None:
+    (events,) = project.cli.here(
+        "plan", "-s", "events", "--from", "2025-01-05T00:01", "--to", "2025-01-05T00:03", "--output", "json"
+    ).check().lines  # fmt: skip
+    assert events["counts"]["read"] == 2
+
+
+def test_plan_of_models_that_do_not_work(project: Project) -> None:
+    project.write_model("broken", "select 1")
+    result = project.cli.here("plan").check(1)
+    assert "broken.sql" in result.err
+    assert result.out.splitlines()[-3].split()[:2] == ["broken", "error"]
+    rows = project.cli.here("plan", "--output", "json").check(1).lines
+    assert [row["error"] is None for row in rows] == [False, True, True]
+
+
+def test_plan_says_warnings(project: Project) -> None:
+    project.cli.here("run").check()
+    project.write_model(
+        "users",
+        "{{ config(event='identify_user', cursor='_changed') }}\n"
+        "select id as user_id, plan, 1 as fresh, changed as inserted_at, changed as _changed from users",
+    )
+    assert "WARN users: new properties: fresh" in project.cli.here("plan", "-s", "users").check().err
+
+
+def test_plan_of_nothing(project: Project) -> None:
+    assert project.cli.here("plan", "-s", "nope").check().out == ""
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_looking_writes_nothing_and_asks_nobody(project: Project, sandbox: Sandbox, ran: bool) -> None:
+    if ran:
+        project.cli.here("run").check()
+    before, asked = digests(project.folder), len(sandbox.requests)
+    for words in (["ls"], ["compile"], ["plan"], ["show", "-s", "users"], ["status"], ["history"], ["rejects"],
+                  ["state", "show"]):  # fmt: skip
+        project.cli.here(*words).check()
+    assert digests(project.folder) == before
+    assert len(sandbox.requests) == asked
+    assert project.home.exists() is ran
+
+
+def test_data_goes_to_stdout_and_words_to_stderr(project: Project) -> None:
+    result = project.cli.here("ls", "-s", "users", "nope", "--output", "json")
+    assert json.loads(result.out)["name"] == "users"
+    assert "WARN nope selects no enabled model" in result.err

@@ -1,0 +1,97 @@
+"""Fixtures for every room: a clean environment, the sample warehouse, a project on disk, a sandbox, the command line.
+
+Everything heavy is imported inside the fixtures, so that a room's own tests pay for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness import ROOT, CommandLine, Project, is_foreign
+
+if TYPE_CHECKING:
+    from warehouse_sync.userpilot.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the developer's shell reaches a test."""
+    for name in [name for name in os.environ if is_foreign(name)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    """The command line in an empty folder."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A local Import API whose jobs are over at once."""
+    from warehouse_sync.userpilot.sandbox import Sandbox
+
+    with Sandbox(tmp_path / "sandbox") as running:
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path: Path, cli: CommandLine, sandbox: Sandbox) -> Project:
+    """A project with two small models, `users` (3 rows) and `events` (4 rows), on a running sandbox."""
+    project = Project(tmp_path, cli, sandbox.url, sandbox.api_key)
+    project.write_config()
+    project.execute(
+        "CREATE TABLE users (id VARCHAR, plan VARCHAR, changed TIMESTAMP)",
+        "INSERT INTO users VALUES ('u1', 'free', '2025-01-01 10:00'), ('u2', 'pro', '2025-01-02 10:00'),"
+        " ('u3', NULL, '2025-01-03 10:00')",
+        "CREATE TABLE events (user_id VARCHAR, name VARCHAR, happened TIMESTAMP)",
+        "INSERT INTO events SELECT 'u' || (1 + i % 3), 'opened', TIMESTAMP '2025-01-05' + i * INTERVAL 1 MINUTE"
+        " FROM range(4) AS numbers(i)",
+    )
+    project.write_model(
+        "users",
+        """\
+        {{ config(event='identify_user', cursor='_changed', tags=['daily']) }}
+        select id as user_id, plan, changed as inserted_at, changed as _changed from users
+        """,
+    )
+    project.write_model(
+        "events",
+        """\
+        {{ config(event='track', cursor='_happened', begin='all', tags=['hourly']) }}
+        select user_id, name as event_name, happened as inserted_at, happened as _happened from events
+        """,
+    )
+    return project
+
+
+@pytest.fixture(scope="session")
+def sample_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample warehouse, made once; only to be copied or read."""
+    from warehouse_sync.cli import sample
+
+    path = tmp_path_factory.mktemp("sample") / "warehouse.duckdb"
+    sample.create(path)
+    return path
+
+
+@pytest.fixture
+def sample_project(tmp_path: Path, cli: CommandLine, sandbox: Sandbox, sample_warehouse: Path) -> Project:
+    """The shipped project (`models_sql/`, the sample warehouse) on a running sandbox."""
+    project = Project(tmp_path, cli, sandbox.url, sandbox.api_key)
+    project.write_config("models: {sources: {app: app}}\n")
+    shutil.copytree(ROOT / "models_sql", tmp_path / "models_sql")
+    shutil.copy(sample_warehouse, project.warehouse)
+    return project
+
+
+@pytest.fixture
+def imported(sandbox: Sandbox) -> Callable[[], Sequence[dict[str, Any]]]:
+    """The rows that the sandbox imported so far."""
+    return lambda: [json.loads(line) for line in sandbox.imported()]

@@ -1,0 +1,6 @@
+"""`python -m warehouse_sync`: the command line."""
+
+from warehouse_sync.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""`status`, `history`, `rejects`: what the state store knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.output import key_text, print_data, print_json, print_table
+from warehouse_sync.cli.session import Session
+
+if TYPE_CHECKING:
+    from warehouse_sync.project.model import BrokenModel
+    from warehouse_sync.state.rows import Batch, Job, JobHistory, ModelState, Reject, Run, RunHistory
+    from warehouse_sync.state.store import Store
+    from warehouse_sync.values import Model
+
+
+@click.command(cls=Verb, short_help="Show where each model stands.")
+@shared("config", "select", "exclude", "vars", "output")
+@click.pass_obj
+def status(session: Session) -> None:
+    """Where each model stands: cursor, last window, rows that wait, refused rows, the running job."""
+    chosen = session.selected()
+    with session.store() as store:
+        rows = [_model_status(session, store, model) for model in [*chosen, *_gone(session, store)]]
+        running = _running(session, store)
+    if session.prints_json:
+        print_json({"pipeline": session.config.name, "models": rows, **running})
+        return
+    names = ("model", "event", "cursor", "lag", "settled_at", "window", "waiting", "open_rejects", "note")
+    headings = ("model", "event", "cursor", "lag", "settled (UTC)", "window", "waiting", "refused", "")
+    print_table(headings, [[row[name] for name in names] for row in rows])
+    job, held = running["job"], running["lease"]
+    print_data("")
+    print_data(f"job: {job['file']} is {job['state']}, {job['rows']:,} rows" if job else "job: none on its way")
+    print_data(f"run: {held}" if held else "run: none at work")
+
+
+def _model_status(session: Session, store: Store, model: Model | BrokenModel | str) -> dict[str, Any]:
+    from warehouse_sync.state.lifecycle import BatchState
+
+    name = model if isinstance(model, str) else model.name
+    pipeline = session.config.name
+    known = store.model_state(pipeline, name)
+    window = store.window(known.settled_window_id) if known and known.settled_window_id else None
+    unsettled = store.batches(
+        pipeline, model=name, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD)
+    )  # fmt: skip
+    held = sum(batch.rows for batch in unsettled if batch.state is BatchState.HELD)
+    event = (known.event if known else None) if isinstance(model, str) else model.event
+    return {
+        "model": name,
+        "event": event,
+        "cursor": known.cursor.text if known and known.cursor else None,
+        "cursor_column": known.cursor_column if known else None,
+        "lag": _lag(model, known),
+        "settled_at": known.settled_at if known else None,
+        "window": window.id if window else None,
+        "window_counts": window.counts.as_dict() if window else None,
+        "waiting": sum(batch.rows for batch in unsettled),
+        "held": held,
+        "open_rejects": len(store.open_rejects(pipeline, name)),
+        "note": _note(model, known is not None, held),
+    }
+
+
+def _note(model: Model | BrokenModel | str, known: bool, held: int) -> str:
+    from warehouse_sync.project.model import BrokenModel
+
+    notes = []
+    if isinstance(model, str):
+        notes.append("no such model any more")
+    elif isinstance(model, BrokenModel):
+        notes.append("cannot be used: `warehouse-sync ls` says why")
+    elif not known:
+        notes.append("never delivered")
+    if held:
+        notes.append(f"{held:,} rows are held: nobody can tell whether they arrived")
+    return "; ".join(notes)
+
+
+def _lag(model: Model | BrokenModel | str, known: ModelState | None) -> str | None:
+    """How far behind its cursor the model reads again, once the kind of its cursor is known."""
+    from datetime import timedelta
+
+    from warehouse_sync.changes.window import lag_of
+    from warehouse_sync.errors import ModelError
+    from warehouse_sync.project.units import format_duration
+    from warehouse_sync.values import Model
+
+    if not isinstance(model, Model) or known is None or known.cursor is None:
+        return None
+    try:
+        lag = lag_of(model, known.cursor.kind)
+    except ModelError:
+        return None
+    return format_duration(lag) if isinstance(lag, timedelta) else str(lag)
+
+
+def _gone(session: Session, store: Store) -> list[str]:
+    """Models of the state store that have no file any more; only when everything is looked at."""
+    if session.flags.select or session.flags.exclude:
+        return []
+    files = {model.name for model in session.models}
+    return [known.model for known in store.model_states(session.config.name) if known.model not in files]
+
+
+def _running(session: Session, store: Store) -> dict[str, Any]:
+    from warehouse_sync.state.lease import holder
+    from warehouse_sync.state.lifecycle import JobState
+
+    config = session.config
+    jobs = store.jobs(config.name, states=(JobState.INTENT, JobState.ACCEPTED))
+    held = holder(config.state.url.get_secret_value(), config.name)
+    return {"job": _job(jobs[-1]) if jobs else None, "lease": None if held is None else str(held)}
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "number": job.number,
+        "file": job.filename,
+        "state": job.state,
+        "remote_status": job.remote_status,
+        "rows": job.rows,
+        "remote_id": job.remote_id,
+        "reason": job.reason,
+        "intended_at": job.intended_at,
+        "ended_at": job.ended_at,
+    }
+
+
+# History
+
+
+@click.command(cls=Verb, short_help="Show runs, jobs, and the batches each job covered.")
+@shared("config", "output")
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Newest runs.")
+@click.pass_obj
+def history(session: Session, limit: int) -> None:
+    """Runs, their jobs, and the batches that each job covered; the newest run first."""
+    with session.store() as store:
+        runs = store.history(session.config.name, limit) if store.pipeline(session.config.name) else []
+    if not runs and not session.prints_json:
+        print_data("no runs yet")
+    for entry in runs:
+        if session.prints_json:
+            print_json(_run_as_json(entry))
+        else:
+            _print_run(entry)
+
+
+def _run_as_json(entry: RunHistory) -> dict[str, Any]:
+    run = entry.run
+    return {
+        "run": run.id,
+        "verb": run.verb,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "exit_code": run.exit_code,
+        "version": run.version,
+        "args": run.args,
+        "results": list(run.results),
+        "jobs": [{**_job(item.job), "batches": [_batch(batch) for batch in item.batches]} for item in entry.jobs],
+    }
+
+
+def _batch(batch: Batch) -> dict[str, Any]:
+    return {
+        "batch": batch.name,
+        "model": batch.model,
+        "window": batch.window_id,
+        "rows": batch.rows,
+        "bytes": batch.bytes,
+        "state": batch.state,
+    }
+
+
+def _print_run(entry: RunHistory) -> None:
+    run = entry.run
+    print_data(f"run {run.id}  {run.verb}  {run.started_at:%Y-%m-%d %H:%M:%S} UTC  {_ending(run)}")
+    if entry.jobs:
+        rows = [row for item in entry.jobs for row in _job_rows(item)]
+        print_table(("  job", "id", "state", "rows", "batch", "batch rows"), rows)
+    print_data("")
+
+
+def _ending(run: Run) -> str:
+    if run.ended_at is None:
+        return "not ended: at work, or killed"
+    seconds = (run.ended_at - run.started_at).total_seconds()
+    statuses = [str(result.get("status")) for result in run.results]
+    counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    return f"exit code {run.exit_code}, {seconds:.1f}s{': ' if counts else ''}{counts}"
+
+
+def _job_rows(item: JobHistory) -> Iterable[Sequence[Any]]:
+    """A job and its first batch on one line, further batches below."""
+    job = item.job
+    # The end of a job's id tells it apart; the beginning is the same for all of an account.
+    remote = f"…{job.remote_id[-8:]}" if job.remote_id else None
+    first = (f"  {job.filename}", remote, job.state, job.rows)
+    for place, batch in enumerate(item.batches):
+        yield (*(first if place == 0 else ("", None, None, None)), batch.name, batch.rows)
+    if not item.batches:
+        yield (*first, None, None)
+    if job.reason:
+        yield (f"  {job.reason}", None, None, None, None, None)
+
+
+# Rejects
+
+
+@click.command(cls=Verb, short_help="Show refused rows and why; dismiss them.")
+@shared("config", "select", "exclude", "vars", "output")
+@click.option("--all", "everything", is_flag=True, help="Also those that are resolved or dismissed.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Oldest ones.")
+@click.option(
+    "--dismiss",
+    multiple=True,
+    metavar="ID|KEY",
+    help="Take these as known: a number of the first column, or a key (key:1001 for one of digits). Several times.",
+)
+@click.pass_obj
+def rejects(session: Session, everything: bool, limit: int, dismiss: tuple[str, ...]) -> None:
+    """Refused rows, with their keys and reasons. A refused row is sent when it changes at the source."""
+    if dismiss:
+        _dismiss(session, dismiss)
+        return
+    from warehouse_sync.state.lifecycle import RejectState
+
+    names = _names(session)
+    states = tuple(RejectState) if everything else (RejectState.OPEN,)
+    with session.store() as store:
+        found = [item for item in store.rejects(session.config.name, states=states) if item.model in names]
+    if session.prints_json:
+        for item in found[:limit]:
+            print_json(_reject_as_json(item))
+        return
+    if not found:
+        print_data("no refused rows" if everything else "no open refused rows")
+        return
+    headings = ["id", "model", "key", "refused", "because", "first run", "last run", *(["state"] if everything else [])]
+    rows = [
+        [
+            str(item.id),
+            item.model,
+            key_text(item.key),
+            _refuser(item),
+            _sentences(item.reasons),
+            item.first_run,
+            item.last_run,
+        ]
+        + ([item.state] if everything else [])
+        for item in found[:limit]
+    ]
+    print_table(headings, rows)
+    if len(found) > limit:
+        print_data(f"\n{len(found) - limit:,} more: --limit {len(found)}")
+
+
+def _names(session: Session) -> set[str]:
+    """The selected models; without a selection also those that have no file any more."""
+    if session.flags.select or session.flags.exclude:
+        return {model.name for model in session.selected()}
+    with session.store() as store:
+        return {item.model for item in store.rejects(session.config.name, states=_every_state())}
+
+
+def _every_state() -> tuple[Any, ...]:
+    from warehouse_sync.state.lifecycle import RejectState
+
+    return tuple(RejectState)
+
+
+def _refuser(item: Reject) -> str:
+    from warehouse_sync.state.lifecycle import RejectKind
+
+    return "here, before sending" if item.kind is RejectKind.INVALID else "by Userpilot"
+
+
+def _sentences(codes: Sequence[str]) -> str:
+    from warehouse_sync.events.reasons import Reason
+
+    known = {reason.code: reason.sentence for reason in Reason}
+    return " ".join(known.get(code, code) for code in codes)
+
+
+def _reject_as_json(item: Reject) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "model": item.model,
+        "key": item.key,
+        "kind": item.kind,
+        "reasons": list(item.reasons),
+        "sentences": _sentences(item.reasons),
+        "state": item.state,
+        "first_run": item.first_run,
+        "last_run": item.last_run,
+        "opened_at": item.opened_at,
+        "closed_at": item.closed_at,
+    }
+
+
+def _dismiss(session: Session, wanted: Sequence[str]) -> None:
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.state.store import open_store
+
+    names, pipeline = _names(session), session.config.name
+    session.keep_log()
+    with open_store(session.config.state.url.get_secret_value()) as store:
+        known = [item for item in store.rejects(pipeline) if item.model in names]
+        ids: set[int] = set()
+        for text in wanted:
+            found = {item.id for item in known if _is_meant(item, text)}
+            if not found:
+                raise UsageError(
+                    f"no open refused row has the id or key {text!r}", hint="`warehouse-sync rejects` lists them."
+                )
+            ids |= found
+        done = store.dismiss(ids)
+    session.console.event("rejects_dismissed", f"{done} refused rows dismissed", rows=done)
+
+
+def _is_meant(item: Reject, text: str) -> bool:
+    if text.isdecimal():
+        return item.id == int(text)
+    return item.key == text.removeprefix("key:")

@@ -1,0 +1,123 @@
+"""`warehouse-sync`: the group of verbs, and the one place that turns every end into a message and an exit code.
+
+    0   done                         1   started, and something did not succeed
+                                     2   nothing could start, usage included
+
+Verbs return their exit code (None: 0) or raise. Nothing ends in a traceback: what nobody expected is one line that
+names the place, and the log file that holds the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import click
+
+from warehouse_sync import __version__
+from warehouse_sync.cli import doctor, look, models, run, sandbox, start, state
+from warehouse_sync.cli.options import later, shared
+from warehouse_sync.cli.session import Session
+from warehouse_sync.errors import Interrupted, WarehouseSyncError
+
+LATER = ("test", "retry", "explain", "validate", "exposures", "build")
+
+
+class Cli(click.Group):
+    """The verbs in the order in which people meet them, behind the border of errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of this table, not of the alphabet."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb; those of later versions are known by name."""
+        if args and args[0] in LATER:
+            raise later(f"`{args[0]}`")
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command line and exit."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        session = Session()
+        try:
+            code = _guarded(session, lambda: super(Cli, self).main(*args, **_ours(extra), obj=session))
+        finally:
+            session.close()
+        sys.exit(code)
+
+
+def _ours(extra: dict[str, Any]) -> dict[str, Any]:
+    return {**extra, "prog_name": "warehouse-sync", "standalone_mode": False}
+
+
+def _guarded(session: Session, work: Any) -> int:
+    """The exit code of what was done, or of how it failed."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except click.UsageError as error:
+        if session.flags.log_format == "json":
+            session.console.event("usage", error.format_message(), level="error")
+        else:
+            with suppress(OSError):
+                error.show()
+        return error.exit_code
+    except WarehouseSyncError as error:
+        session.console.failure(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        session.console.failure(Interrupted("interrupted"))
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of stdout is gone (`| head`); what is left in the buffer must not complain at exit.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the border: see crash
+        from warehouse_sync.cli.crash import report_crash
+
+        return report_crash(session, error)
+    return int(code or 0)
+
+
+@click.group(
+    cls=Cli,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done, 1 something did not succeed, 2 nothing could start. `VERB --help` says more.",
+)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@shared("config", "select", "exclude", "vars", "output")
+def cli() -> None:
+    """Sync SQL models from your warehouse to Userpilot: only what is new or changed, each row once."""
+
+
+for verb in (
+    start.init,
+    start.demo,
+    doctor.debug,
+    models.ls,
+    models.compile_,
+    models.show,
+    models.plan,
+    run.run,
+    look.status,
+    look.history,
+    look.rejects,
+    state.state,
+    sandbox.sandbox,
+    sandbox.schema,
+):
+    cli.add_command(verb)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    cli.main()

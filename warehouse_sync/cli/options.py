@@ -1,0 +1,136 @@
+"""Options that several verbs share, and how they are read: before the verb as well as after it.
+
+    warehouse-sync -c configs/prod.yml run -s users      the same as
+    warehouse-sync run -c configs/prod.yml -s users
+
+Nothing here imports more than click: this module is loaded for `--help`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from warehouse_sync.cli.session import Session
+
+GREEDY = {"-s": "--select", "--select": "--select", "--exclude": "--exclude"}
+"""Options that take every word up to the next option, as dbt's do: `--select users companies`."""
+
+_Callable = TypeVar("_Callable", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[timedelta]):
+    """`90s`, `15m`, `1h 30m`, as in the YAML file."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read the text; a fault becomes a usage error."""
+        from warehouse_sync.project.units import UnitError, parse_duration
+
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except UnitError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "config": (
+        ("-c", "--config"),
+        {
+            "type": click.Path(path_type=Path),
+            "metavar": "FILE",
+            "help": "The YAML file; without it WAREHOUSE_SYNC_CONFIG, warehouse_sync.yml or the only one in configs/.",
+        },
+    ),
+    "select": (
+        ("-s", "--select"),
+        {
+            "multiple": True,
+            "metavar": "SELECTOR…",
+            "help": "Only these models: names, globs, tag:, event:, path:; blank: union, comma: intersection.",
+        },
+    ),
+    "exclude": (("--exclude",), {"multiple": True, "metavar": "SELECTOR…", "help": "But not these models."}),
+    "vars": (
+        ("--vars",),
+        {"metavar": "YAML", "help": "Values for var() in the models, over those of the YAML file: '{since: 2025}'."},
+    ),
+    "output": (
+        ("--output",),
+        {"type": click.Choice(["text", "json"]), "help": "How data is printed; json: one object a line."},
+    ),
+    "quiet": (("-q", "--quiet"), {"is_flag": True, "help": "Say nothing but errors; data is still printed."}),
+    "debug": (("-d", "--debug"), {"is_flag": True, "help": "Say more."}),
+    "log_format": (
+        ("--log-format",),
+        {"type": click.Choice(["text", "json"]), "help": "How messages look on stderr; json: one object a line."},
+    ),
+}
+EVERYWHERE = ("quiet", "debug", "log_format")
+
+
+def shared(*names: str) -> Callable[[_Callable], _Callable]:
+    """Give a verb some of the shared options; their values go into the session's `Flags`."""
+
+    def decorate(function: _Callable) -> _Callable:
+        for name in reversed((*names, *EVERYWHERE)):
+            words, settings = SHARED[name]
+            function = click.option(*words, name, expose_value=False, callback=_take, **settings)(function)
+        return function
+
+    return decorate
+
+
+def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """Keep a value that was given here; on the group, remember that it stands before the verb."""
+    flags, name = context.ensure_object(Session).flags, str(option.name)
+    if value in (None, (), False):
+        return
+    flags.take(name, value)
+    if isinstance(context.command, click.Group):
+        flags.given[name] = SHARED[name][0][-1]
+
+
+class Verb(click.Command):
+    """A verb: knows the shared options, also when they stand before it, and reads `--select a b` as dbt does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words behind the verb."""
+        takes = {str(param.name) for param in self.params}
+        for name, word in ctx.ensure_object(Session).flags.given.items():
+            if name not in takes:
+                raise click.UsageError(f"`{ctx.info_name}` has no option {word}.", ctx)
+        if "select" in takes and not any(isinstance(param, click.Argument) for param in self.params):
+            args = spread(args)
+        return super().parse_args(ctx, args)
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """`--select a b -x` as `--select a --select b -x`."""
+    read: list[str] = []
+    option = ""
+    for position, word in enumerate(words):
+        if word == "--":
+            return [*read, *words[position:]]
+        if word.startswith("-"):
+            option = GREEDY.get(word, "")
+            read += [] if option else [word]
+            if option and (position + 1 == len(words) or words[position + 1].startswith("-")):
+                read.append(word)
+        elif option:
+            read += [option, word]
+        else:
+            read.append(word)
+    return read
+
+
+def later(what: str) -> click.UsageError:
+    """The answer to what is known from the design, and not there yet."""
+    return click.UsageError(f"{what} is not built yet in this version.")

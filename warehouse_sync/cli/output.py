@@ -1,0 +1,94 @@
+"""Data on stdout: JSON, one object a line, or tables for people."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from warehouse_sync.cli.session import is_terminal
+
+WIDE = 10_000
+"""Columns where nobody looks at a terminal: nothing is cut or folded."""
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
+
+
+def print_data(text: str) -> None:
+    """One piece of data, with a newline."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line; times as ISO 8601, paths and enums as text."""
+    print_data(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """A table as wide as the terminal allows."""
+    print_data(table(headings, rows, title=title, width=terminal_width() if is_terminal(sys.stdout) else WIDE))
+
+
+def terminal_width() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", width: int = WIDE) -> str:
+    """Rows below their headings; numbers to the right, None as nothing, control characters made visible."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shape = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    for place, heading in enumerate(headings):
+        is_number = rows and all(isinstance(row[place], int | float | None) for row in rows)
+        shape.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        shape.add_row(*(Text(cell(value)) for value in row))
+    screen = Console(width=width, color_system=None, legacy_windows=False)
+    with screen.capture() as captured:
+        screen.print(shape)
+    lines = [line.rstrip() for line in captured.get().rstrip("\n").split("\n")]
+    return "\n".join([title, *lines] if title else lines)
+
+
+def cell(value: Any) -> str:
+    """One value as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
+    return str(value).translate(_CONTROLS)
+
+
+def key_text(key: str | None) -> str | None:
+    """A row's key as a person reads it; an empty one is made visible."""
+    return "''" if key == "" else None if key is None else cell(key)
+
+
+def share(value: float | None) -> str | None:
+    """A share of 0 to 1 as a percentage; never 0% for something, nor 100% for not quite everything."""
+    if value is None:
+        return None
+    if 0 < value < 0.01:
+        return "<1%"
+    return f"{min(99, round(value * 100)) if value < 1 else 100}%"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

@@ -1,0 +1,152 @@
+"""How a run ended: lines and a table for people, events for machines, run_results.json."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from warehouse_sync import __version__
+from warehouse_sync.cli.output import WIDE, print_json, table, terminal_width
+from warehouse_sync.cli.session import Session
+from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.values import ModelStatus, utc_now
+
+if TYPE_CHECKING:
+    from warehouse_sync.run import ModelResult, RunReport
+
+COLUMNS = (
+    "read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "delivered", "rejected", "waiting",
+)  # fmt: skip
+"""Always shown, in the order of the two sums; the other counts only where there is one."""
+MORE_COLUMNS = ("future", "removed", "retimed", "repaired")
+ALWAYS = ("read", "delivered")
+
+_LEVELS = {ModelStatus.SUCCESS: "info", ModelStatus.PARTIAL: "warn", ModelStatus.ERROR: "error"}
+_WORDS = {ModelStatus.SUCCESS: "OK"}
+
+
+def conclude(session: Session, report: RunReport, args: Mapping[str, Any]) -> int:
+    """Say how the run ended and write run_results.json. Returns the exit code."""
+    console = session.console
+    _say_warnings(session, report.results)
+    width = terminal_width() if console.look.terminal else WIDE
+    console.block("\n" + counts_table(report.results, width) + "\n")
+    for place, result in enumerate(report.results, start=1):
+        _say_result(session, result, place, len(report.results))
+    if report.stopped is not None:
+        console.event("run_stopped", str(report.stopped), level="error")
+    open_rejects = _say_rejects(session)
+    written = save(session, report, args)
+    by_status = Counter(result.status for result in report.results)
+    counts = " ".join(f"{status.name}={by_status[status]}" for status in ModelStatus)
+    console.event(
+        "run_done",
+        f"Done in {report.seconds:.2f}s. {counts} TOTAL={len(report.results)}",
+        seconds=round(report.seconds, 3),
+        open_rejects=open_rejects,
+        statuses={str(status): by_status[status] for status in ModelStatus},
+    )
+    return report.exit_code if written else 1
+
+
+def counts_table(results: Sequence[ModelResult], width: int = WIDE) -> str:
+    """One line a model: how it ended, and what became of its rows; without columns of zeros where room is short."""
+    used = {name for name in (*COLUMNS, *MORE_COLUMNS) if any(getattr(result.counts, name) for result in results)}
+    names = [*COLUMNS, *(name for name in MORE_COLUMNS if name in used)]
+
+    def drawn(names: Sequence[str]) -> str:
+        rows = [(result.model, result.status, *(getattr(result.counts, name) for name in names)) for result in results]
+        return table(("model", "status", *names), rows)
+
+    whole = drawn(names)
+    if max(map(len, whole.splitlines())) <= width:
+        return whole
+    return drawn([name for name in names if name in used or name in ALWAYS])
+
+
+def _say_warnings(session: Session, results: Sequence[ModelResult]) -> None:
+    from warehouse_sync.events.reasons import Note
+
+    sentences = {note.code: note.sentence for note in Note}
+    for result in results:
+        for warning in dict.fromkeys(result.warnings):
+            session.console.event(
+                "model_warning", f"{result.model}: {warning}", level="warn", model=result.model, warning=warning
+            )
+        for code, rows in result.notes.items():
+            session.console.event(
+                "model_note",
+                f"{result.model}: {sentences.get(code, code)} ({rows:,} rows)",
+                level="warn",
+                model=result.model,
+                note=code,
+                rows=rows,
+            )
+
+
+def _say_result(session: Session, result: ModelResult, place: int, total: int) -> None:
+    word = _WORDS.get(result.status, result.status.name)
+    text = f"{place} of {total} {word} {result.model}: {result.message}"
+    error = result.error
+    if error is None:
+        text += f" in {result.seconds:.2f}s"
+    else:
+        text += "\n" + _what_to_do(error, result.message)
+    session.console.event(
+        "model_result",
+        text.rstrip(),
+        level=_LEVELS.get(result.status, "warn"),
+        model=result.model,
+        status=result.status,
+        seconds=round(result.seconds, 3),
+        **result.counts.as_dict(),
+    )
+
+
+def _what_to_do(error: WarehouseSyncError, said: str) -> str:
+    """The parts of an error that the line above does not say: place and hint."""
+    rest = str(error).replace(error.message, "", 1) if said == error.message else str(error)
+    return "\n".join(line.strip().rstrip(":") for line in rest.splitlines() if line.strip(" :"))
+
+
+def _say_rejects(session: Session) -> dict[str, int]:
+    """Refused rows that are open, whoever refused them and whenever."""
+    with session.store() as store:
+        counts = store.reject_counts(session.config.name)
+    if counts:
+        shown = ", ".join(f"{model}: {count:,}" for model, count in sorted(counts.items()))
+        session.console.event(
+            "rejects_open",
+            f"{sum(counts.values()):,} refused rows are open ({shown}): `warehouse-sync rejects` shows why",
+            level="warn",
+            models=counts,
+        )
+    return counts
+
+
+def save(session: Session, report: RunReport, args: Mapping[str, Any]) -> bool:
+    """Write run_results.json, and print it for `--output json`; False when it cannot be written."""
+    from warehouse_sync.observe.results import Invocation, run_results, write_results
+    from warehouse_sync.run import result_row
+
+    config, console = session.config, session.console
+    invocation = Invocation(session.id, report.run_id, config.name, __version__, args, os.environ)
+    rows = [result_row(config.name, result) for result in report.results]
+    document = run_results(invocation, rows, report.seconds, utc_now())
+    if session.prints_json:
+        print_json(console.scrubber.value(document))
+    try:
+        write_results(config.home, document, console.scrubber)
+    except OSError as error:
+        console.event(
+            "results_unwritten",
+            f"run_results.json in {config.home} cannot be written: {os.strerror(error.errno or 0)}",
+            level="error",
+        )
+        return False
+    return True
+
+
+__all__ = ["conclude", "counts_table", "save"]

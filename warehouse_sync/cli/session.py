@@ -1,0 +1,167 @@
+"""What a verb works with: the shared flags, the console, and config and models, read when they are asked for.
+
+Loaded for `--help`, so everything heavy is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from warehouse_sync.observe.console import Console
+    from warehouse_sync.prepare import Policy
+    from warehouse_sync.project.config import Config
+    from warehouse_sync.project.model import BrokenModel
+    from warehouse_sync.state.store import Store
+    from warehouse_sync.values import Model
+
+API_KEY_VARIABLE = "USERPILOT_API_KEY"
+
+
+@dataclass
+class Flags:
+    """What the shared options say. Filled while click reads the command line, then only read.
+
+    `given` holds the options that stand before the verb: name -> word.
+    """
+
+    config: Path | None = None
+    select: list[str] = field(default_factory=list)
+    exclude: list[str] = field(default_factory=list)
+    vars: str | None = None
+    quiet: bool = False
+    debug: bool = False
+    log_format: str = "text"
+    output: str = "text"
+    given: dict[str, str] = field(default_factory=dict)
+
+    def take(self, name: str, value: Any) -> None:
+        """One option's value; lists grow, the rest is replaced."""
+        if isinstance(value, tuple):
+            getattr(self, name).extend(value)
+        else:
+            setattr(self, name, value)
+
+
+class Session:
+    """One invocation of the command line. `id` is unique; `close` ends the console."""
+
+    def __init__(self) -> None:
+        self.flags = Flags()
+        self.id = uuid4().hex
+        self._console: Console | None = None
+
+    # What people see
+
+    @property
+    def console(self) -> Console:
+        """The reporter on stderr, as the flags want it."""
+        if self._console is None:
+            from warehouse_sync.observe.console import Console
+            from warehouse_sync.observe.scrub import Scrubber
+            from warehouse_sync.project.environment import secret_variables
+
+            secrets = (*secret_variables(os.environ), os.environ.get(API_KEY_VARIABLE, ""))
+            self._console = Console(self._look(), sys.stderr, Scrubber(secret for secret in secrets if len(secret) > 3))
+            self._console.__enter__()
+        return self._console
+
+    def _look(self) -> Any:
+        from warehouse_sync.observe.console import Look
+
+        terminal = is_terminal(sys.stderr)
+        return Look(
+            quiet=self.flags.quiet,
+            debug=self.flags.debug,
+            json=self.flags.log_format == "json",
+            terminal=terminal,
+            colour=terminal and not os.environ.get("NO_COLOR"),
+        )
+
+    @property
+    def prints_json(self) -> bool:
+        """True for `--output json`."""
+        return self.flags.output == "json"
+
+    def close(self) -> None:
+        """End the console, if there was one."""
+        if self._console is not None:
+            self._console.__exit__(None, None, None)
+            self._console = None
+
+    # What the project says
+
+    @cached_property
+    def config(self) -> Config:
+        """The YAML file. Raises ConfigError or UsageError."""
+        from warehouse_sync.project.config import find_config, load_config
+
+        config = load_config(find_config(self.flags.config, os.environ), os.environ)
+        self.console.scrubber.add(config.secrets())
+        return config
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The YAML's rules for extraction, `--vars` put in."""
+        from warehouse_sync.run import policy_of
+
+        return policy_of(self.config, os.environ, self._vars())
+
+    @cached_property
+    def models(self) -> list[Model | BrokenModel]:
+        """Every model, broken and disabled ones too."""
+        from warehouse_sync.project.model import load_models
+
+        return load_models(self.policy.settings)
+
+    def selected(self) -> list[Model | BrokenModel]:
+        """The models that `--select` and `--exclude` leave; a warning for what picks nothing. Raises UsageError."""
+        from warehouse_sync.project.select import select, unmatched
+
+        flags, root = self.flags, self.config.models.path
+        chosen = select(self.models, flags.select, flags.exclude, root=root)
+        for sentence in unmatched(self.models, flags.select, root=root):
+            self.console.event("selector_unmatched", sentence, level="warn")
+        if not chosen:
+            self.console.event("nothing_selected", "the selection holds no enabled model", level="warn")
+        return chosen
+
+    def store(self) -> Store:
+        """The state store, for looking only: a missing one is empty. Raises StateError."""
+        from warehouse_sync.state.store import open_store
+
+        return open_store(self.config.state.url.get_secret_value(), read_only=True)
+
+    def keep_log(self) -> None:
+        """From here on lines also go into the pipeline's log file."""
+        from warehouse_sync.observe.logfile import LogFile
+        from warehouse_sync.values import utc_now
+
+        self.console.log = LogFile(self.config.home, started=utc_now(), keep=self.config.retention.logs)
+
+    def _vars(self) -> Mapping[str, Any] | None:
+        if self.flags.vars is None:
+            return None
+        import yaml
+
+        from warehouse_sync.errors import UsageError
+
+        try:
+            found = yaml.safe_load(self.flags.vars)
+        except yaml.YAMLError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise UsageError("--vars is no mapping of names to values", hint="write it as YAML: --vars '{since: 2025}'")
+        return found
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """True when a person looks at it, and it can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,67 @@
+"""Every code that a log line can carry, with its sentence. Machines may rely on codes; `msg` is for people."""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    # A run, from its beginning to its end
+    "run_started": "A run holds the lease and its first call was accepted; `run` is its number in the state store.",
+    "nothing_selected": "The selection holds no model; nothing was done.",
+    "selector_unmatched": "A selector picks no enabled model.",
+    "run_skipped": "Another run holds the lease, and --if-locked skip was given.",
+    "run_stopped": "The run ended before its work was done: signal, time limit, lease, disk, API out of reach.",
+    "run_done": "The run is over; `data` counts models by status.",
+    "results_unwritten": "run_results.json could not be written.",
+    # One model
+    "model_start": "A model is about to be read.",
+    "warehouse_lost": "The warehouse's connection broke while a model was read; it is read again, twice.",
+    "model_extracted": "A model was read into sealed batches; `data` holds its counts.",
+    "model_error": "A model cannot go on; the others do.",
+    "model_result": "How a model ended; `data` holds its status and counts.",
+    "model_warning": "Something about a model that a person should look at.",
+    "model_note": "Values that were sent otherwise than the warehouse holds them, with the number of rows.",
+    "rejects_open": "Refused rows that are still missing in Userpilot, per model.",
+    "window_superseded": "A model changed since its rows were read; what was not sent is read again.",
+    # Batches and jobs
+    "batch_damaged": "A sealed file is missing or not what was sealed; the rest of its window is read again.",
+    "job_resumed": "A job that an earlier run left behind is picked up.",
+    "job_posting": "A job is about to be uploaded.",
+    "job_accepted": "The Import API gave a job its id.",
+    "job_not_taken": "The API certainly did not take an upload; it is sent again.",
+    "job_unclear": "An upload may have arrived; the job list is asked before anything is sent again.",
+    "job_lost": "A job never arrived; its batches go again.",
+    "job_held": "Nobody can tell what became of a job; its batches wait for `retry --resend` or `retry --settle`.",
+    "job_too_large": "The API finds an upload too large; smaller ones follow.",
+    "delivery_error": "Why batches of a model go no further in this run.",
+    "waiting_for_room": "The API is at work on another import; `data.job` names it.",
+    "api_silent": "A question to the API is asked again; `data.attempts` counts.",
+    "names_not_listed": "The API lists our jobs under other names, so that a lost answer cannot be made up for.",
+    "job_completed": "The API imported a job.",
+    "job_failed": "The API refused a job, or it cannot be followed any more.",
+    "total_rows_differ": "A job completed with another number of rows than were sent.",
+    # State by hand
+    "state_reset": "The state of one model, or of the whole pipeline, was forgotten by hand.",
+    "rejects_dismissed": "Refused rows were dismissed by hand.",
+    # The sandbox
+    "sandbox_listening": "The local Import API takes requests.",
+    "sandbox_stopped": "The local Import API was stopped.",
+    # Any verb
+    "progress": "How far a task is: `data` holds task, done, total and unit.",
+    "log": "A line of this program's Python logging, with -d.",
+    "file_written": "A file of a project was written.",
+    "usage": "The command line asks for something that cannot be.",
+    "config": "The YAML file has problems; `data.problems` lists them.",
+    "state": "The state store or state.dir cannot be used.",
+    "destination": "The stored state belongs to another account or endpoint.",
+    "auth": "The API refuses the key.",
+    "lease_held": "Another run holds the lease.",
+    "time_limit": "The time given to a run is over.",
+    "interrupted": "A signal asked the program to end.",
+    "disk": "A file could not be written.",
+    "state_lost": "The lease or the state store was lost in the middle of a run.",
+    "stopped": "The run had to stop; the next one goes on.",
+    "model": "A model cannot be used.",
+    "warehouse": "The warehouse refused the query, or the connection broke.",
+    "api": "The Import API did not do what was asked.",
+    "error": "Any other error of this program.",
+    "internal_error": "A fault of this program; the log file named in the message has the place.",
+}
