@@ -21,7 +21,7 @@ SECONDS = 60
 """A command that takes longer hangs."""
 
 OURS = ("WAREHOUSE_SYNC_", "USERPILOT_", "DBT_ENV_")
-FOREIGN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "TZ", "motherduck_token")
+FOREIGN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "TZ", "PYTHONUNBUFFERED", "motherduck_token")
 KEPT = ("WAREHOUSE_SYNC_TEST_",)
 
 

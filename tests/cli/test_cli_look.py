@@ -30,7 +30,7 @@ def leave_a_job(project: Project, sandbox: Sandbox) -> None:
     sandbox.job_seconds = 60
     project.write_config("delivery: {job_timeout: 1ms}\n")
     assert "is still `" in project.cli.here("run").check(1).err
-    project.write_config()
+    project.write_config("delivery: {grace: 200ms}\n")
 
 
 # status
@@ -116,6 +116,7 @@ def test_history_shows_jobs_and_the_batches_they_covered(project: Project) -> No
 
 
 def test_history_shows_why_a_job_failed(project: Project, sandbox: Sandbox) -> None:
+    project.write_config("delivery: {max_splits: 1}\n")
     sandbox.inject("job:fail=The import failed*")
     project.cli.here("run", "-s", "users").check(1)
     out = project.cli.here("history").check().out
@@ -218,6 +219,22 @@ def test_reset_of_a_model(project: Project, imported: Rows) -> None:
     assert not (project.home / "snapshots" / "users.duckdb").exists()
     project.cli.here("run").check()
     assert [row["event_type"] for row in imported()[7:]] == ["identify_user"] * 3
+
+
+def test_state_before_the_first_destination(project: Project) -> None:
+    project.write_config(api_key="another-key")
+    project.cli.here("run").check(2)
+    out = project.cli.here("state", "show").check().out
+    assert out.startswith("pipeline     prod")
+    assert "destination" not in out
+
+
+def test_history_outlives_a_reset(project: Project) -> None:
+    project.cli.here("run", "-s", "users").check()
+    project.cli.here("state", "reset", "users", "--yes").check()
+    out = project.cli.here("history").check().out
+    assert "completed" in out
+    assert "users/" not in out
 
 
 def test_reset_of_the_pipeline(project: Project, sandbox: Sandbox, imported: Rows) -> None:

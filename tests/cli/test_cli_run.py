@@ -8,6 +8,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,15 @@ def test_only_what_changed_goes(project: Project, imported: Rows) -> None:
     project.execute("UPDATE users SET changed = '2025-02-01' WHERE id = 'u2'")
     project.cli.here("run").check()
     assert [(row["user_id"], row["metadata"]["plan"]) for row in imported()[7:]] == [("u1", "pro")]
+
+
+def test_a_narrow_terminal_gets_a_narrow_table(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from warehouse_sync.cli import session
+
+    monkeypatch.setattr(session, "is_terminal", lambda _: True)
+    err = project.cli.here("run", COLUMNS="60", NO_COLOR="1").check().err
+    (heading,) = [line.split() for line in err.splitlines() if line.startswith("model ")]
+    assert heading == ["model", "status", "read", "added", "delivered"]
 
 
 def test_every_line_has_a_clock(project: Project) -> None:
@@ -176,7 +186,7 @@ def test_folder_without_models(project: Project) -> None:
         (["--exclude", "event:track"], {"users"}),
         (["-s", "users,tag:daily", "-x"], {"users"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else " ".join(value),
 )
 def test_selectors(project: Project, words: list[str], models: set[str]) -> None:
     project.cli.here("run", *words).check()
@@ -448,7 +458,8 @@ def test_api_key_refused(project: Project) -> None:
     assert "another-key" not in result.err
 
 
-def test_nobody_listens(project: Project, sandbox: Sandbox) -> None:
+def test_nobody_listens(project: Project, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warehouse_sync.run.FIRST_CALL", timedelta(seconds=1))
     sandbox.close()
     result = project.cli.here("run").check(1)
     assert "ERROR" in result.err

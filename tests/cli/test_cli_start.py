@@ -188,6 +188,17 @@ def test_demo_is_the_same_every_time(played: tuple[Path, str], cli: CommandLine,
     assert "uploading" in over.err
 
 
+def test_demo_takes_another_port_where_its_own_is_taken(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setattr("warehouse_sync.cli.demo.DEFAULT_PORT", port)
+        out = cli.here("demo").check().out
+    assert "A stand-in for Userpilot's Import API: http://127.0.0.1:" in out
+    assert str(port) not in out
+
+
 def test_demo_leaves_other_folders_alone(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
@@ -218,6 +229,7 @@ def test_demo_where_nothing_can_be_written(cli: CommandLine, tmp_path: Path) -> 
     assert "cannot be written" in cli.here("demo", "--dir", "file/demo").check(1).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", [1, 2])
 def test_demo_that_fails_says_so(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, sync: int) -> None:
     from warehouse_sync.cli import demo

@@ -5,6 +5,7 @@ They are stopped at the end. Where a binary is missing a test is skipped, and th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -184,6 +185,14 @@ def _emulator() -> Path:
     wanted = ["fakesnow[server]==0.12.1", "snowflake-connector-python<5"]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "warehouse-sync-tests" / f"fakesnow-0.12.1-py{sys.version_info[0]}{sys.version_info[1]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        # Several workers of one run want it; one makes it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _made(folder, wanted)
+
+
+def _made(folder: Path, wanted: list[str]) -> Path:
     if (folder / "ready").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)

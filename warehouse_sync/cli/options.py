@@ -32,8 +32,6 @@ class Duration(click.ParamType[timedelta]):
         """Read the text; a fault becomes a usage error."""
         from warehouse_sync.project.units import UnitError, parse_duration
 
-        if isinstance(value, timedelta):
-            return value
         try:
             return parse_duration(str(value))
         except UnitError as error:

@@ -60,8 +60,6 @@ def sandbox(
         return 0
     try:
         server = Sandbox(directory, host=host, port=port, faults=faults, **settings)
-    except OverflowError:
-        raise UsageError(f"no such address: {host}:{port}") from None
     except OSError as error:
         if error.filename is not None:
             raise DiskError(f"{error.filename} cannot be written: {error.strerror}", hint="Choose --dir.") from None
