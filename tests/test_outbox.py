@@ -114,8 +114,8 @@ def test_a_full_disk_is_our_error_and_leaves_no_file(tmp_path, monkeypatch):
 
     outbox = Outbox(tmp_path)
     monkeypatch.setattr(os, "write", no_room)
-    with pytest.raises(DiskError, match="No space left on device"), outbox.writer("users", 1, Limits(2, 99)) as writer:
-        writer.write(rows(["a", "b", "c"]))
+    with pytest.raises(DiskError, match="No space left on device"):
+        seal(tmp_path, [["a", "b", "c"], ["d"] * 20], Limits(2, 99))
     assert list((outbox.root / "users").iterdir()) == []
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 KEY_COLUMNS = ("key", "key_hash", "row_hash", "cursor", "inserted_at")
 
-_CHUNK = 1 << 20
+IN_HAND = 3
+"""Batches that are being hashed and written while another one fills."""
 
 
 @dataclass(frozen=True)
@@ -131,25 +132,28 @@ class Outbox:
             keep = pc.invert(pc.is_in(pa.array(range(batch.rows), pa.int64()), pa.array(drop, pa.int64())))
             nothing, newline = (pa.scalar(text, pa.large_binary()) for text in (b"", b"\n"))
             kept = pc.binary_join_element_wise(lines.filter(keep), nothing, newline)
-            file = _OpenFile(self.root, name)
-            file.write(_bytes_of(kept, 0, len(kept)), len(kept))
-            sealed = file.close(pq.read_table(self.keys(batch.name)).filter(keep))
+            keys = pq.read_table(self.keys(batch.name)).filter(keep)
+            sealed = _seal_file(self.root, name, [_bytes_of(kept, 0, len(kept))], keys)
         sync_folder(self.lines(name).parent)
         return sealed
 
 
 class BatchWriter:
-    """Cuts a stream of lines into sealed batches. An error or a kill leaves only files that the state does not know."""
+    """Cuts a stream of lines into sealed batches. An error or a kill leaves only files that the state does not know.
+
+    Lines are kept where Arrow put them until their batch is full; hashing, writing and syncing it is a small pool's
+    work, while the next one fills. At most IN_HAND batches are in memory.
+    """
 
     def __init__(self, root: Path, prefix: str, limits: Limits) -> None:
         self._root = root
         self._prefix = prefix
         self._limits = limits
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="seal")
-        self._open: _OpenFile | None = None
+        self._lines: list[memoryview] = []
         self._keys: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
         self._sealing: list[Future[SealedFile]] = []
-        self.number = 0
 
     def __enter__(self) -> BatchWriter:
         return self
@@ -162,108 +166,75 @@ class BatchWriter:
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows: column `line` (large string, each with its newline) and the columns of `KEY_COLUMNS`."""
         lines, keys = rows.column("line"), rows.select(list(KEY_COLUMNS))
-        start = 0
+        start, limits = 0, self._limits
         while start < len(lines):
-            file = self._file()
-            end = _cut(
-                lines, start, self._limits.max_rows - file.rows, self._limits.max_bytes - file.bytes, file.rows == 0
-            )
+            room = (limits.max_rows - self._rows, limits.max_bytes - self._bytes)
+            end = _cut(lines, start, *room, is_first=not self._rows)
             if end > start:
-                with disk_errors(self._root):
-                    file.write(_bytes_of(lines, start, end), end - start)
+                data = _bytes_of(lines, start, end)
+                self._lines.append(data)
                 self._keys.append(keys.slice(start, end - start))
-            if end < len(lines) or file.rows >= self._limits.max_rows:
+                self._rows += end - start
+                self._bytes += len(data)
+            if end < len(lines) or self._rows >= limits.max_rows:
                 self._seal()
             start = end
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where the next line goes: number of the batch, row in it (both from 0)."""
-        return self.number - (self._open is not None), self._open.rows if self._open else 0
-
     def close(self) -> list[SealedFile]:
-        """Seal what is open and wait until all of it is on disk."""
-        if self._open is not None:
+        """Seal what is open and wait until all of it is on disk. Raises DiskError."""
+        if self._rows:
             self._seal()
-        with disk_errors(self._root):
-            sealed = [job.result() for job in self._sealing]
+        sealed = [job.result() for job in self._sealing]
         if sealed:
             sync_folder((self._root / sealed[0].name).parent)
         return sealed
 
     def discard(self) -> None:
         """Remove everything this writer wrote."""
-        if self._open is not None:
-            self._open.abandon()
-            self._open = None
         for job in self._sealing:
             job.cancel()
         self._pool.shutdown(wait=True)
         for path in self._root.glob(f"{self._prefix}-*"):
             path.unlink(missing_ok=True)
 
-    def _file(self) -> _OpenFile:
-        if self._open is None:
-            with disk_errors(self._root):
-                self._open = _OpenFile(self._root, f"{self._prefix}-{self.number:05d}")
-            self.number += 1
-        return self._open
-
     def _seal(self) -> None:
         import pyarrow as pa
 
-        if self._open is not None:
-            file, keys = self._open, pa.Table.from_batches(self._keys)
-            self._open, self._keys = None, []
-            self._sealing.append(self._pool.submit(file.close, keys))
+        name = f"{self._prefix}-{len(self._sealing):05d}"
+        keys = pa.Table.from_batches(self._keys)
+        if len(self._sealing) >= IN_HAND:
+            self._sealing[-IN_HAND].result()
+        self._sealing.append(self._pool.submit(_seal_file, self._root, name, self._lines, keys))
+        self._lines, self._keys, self._rows, self._bytes = [], [], 0, 0
 
 
-class _OpenFile:
-    """A batch while it is written: under another name, its hash kept as the bytes pass."""
+def _seal_file(root: Path, name: str, lines: Sequence[memoryview], keys: pa.Table) -> SealedFile:
+    """Write one batch: both files under other names, synced, renamed. Raises DiskError, and leaves nothing then."""
+    import pyarrow.parquet as pq
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.name = name
-        self.rows = 0
-        self.bytes = 0
-        self._hash = hashlib.sha256()
-        self._path = root / f"{name}.ndjson.tmp"
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-
-    def write(self, data: memoryview, rows: int) -> None:
-        self._hash.update(data)
-        self.bytes += len(data)
-        self.rows += rows
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-
-    def close(self, keys: pa.Table) -> SealedFile:
-        """Seal: key file first, then the lines; both synced before they get their names."""
-        import pyarrow.parquet as pq
-
-        parquet = self.root / f"{self.name}.keys.parquet.tmp"
+    text, parquet = root / f"{name}.ndjson.tmp", root / f"{name}.keys.parquet.tmp"
+    digest, size = hashlib.sha256(), 0
+    with disk_errors(text, text, parquet):
+        descriptor = os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            with disk_errors(parquet):
-                pq.write_table(keys, parquet, compression="zstd", use_dictionary=False, write_statistics=False)
-                parquet.chmod(0o600)
-                _sync_file(parquet)
-                parquet.replace(parquet.with_suffix(""))
-                os.fsync(self._descriptor)
-                self._path.replace(self._path.with_suffix(""))
-        except DiskError:
-            parquet.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)
-            raise
+            for part in lines:
+                digest.update(part)
+                size += len(part)
+                rest = part
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            pq.write_table(keys, parquet, compression="none", use_dictionary=False, write_statistics=False)
+            parquet.chmod(0o600)
+            _sync_file(parquet)
+            parquet.replace(parquet.with_suffix(""))
+            os.fsync(descriptor)
+            text.replace(text.with_suffix(""))
         finally:
-            os.close(self._descriptor)
-        return SealedFile(self.name, self.rows, self.bytes, self._hash.hexdigest())
-
-    def abandon(self) -> None:
-        os.close(self._descriptor)
-        self._path.unlink(missing_ok=True)
+            os.close(descriptor)
+    return SealedFile(name, keys.num_rows, size, digest.hexdigest())
 
 
-def _cut(lines: pa.LargeStringArray, start: int, rows: int, size: int, is_first: bool) -> int:
+def _cut(lines: pa.LargeStringArray, start: int, rows: int, size: int, *, is_first: bool) -> int:
     """The end of the longest run of lines from `start` within both limits; at least one line into an empty file."""
     offsets = memoryview(lines.buffers()[1]).cast("q")
     first = lines.offset + start
@@ -303,11 +274,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
-    """The border where the operating system's refusals to write become ours."""
+def disk_errors(place: Path, *halves: Path) -> Iterator[None]:
+    """The border where the operating system's refusals to write become ours; what was half written goes."""
     try:
         yield
     except OSError as error:
+        for half in halves:
+            half.unlink(missing_ok=True)
         reason = os.strerror(error.errno) if error.errno else "input/output error"
         raise DiskError(
             f"cannot write {place}: {reason}",
