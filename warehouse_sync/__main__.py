@@ -2,5 +2,4 @@
 
 from warehouse_sync.cli.main import main
 
-if __name__ == "__main__":
-    main()
+main()

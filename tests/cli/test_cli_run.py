@@ -267,6 +267,11 @@ def test_refused_rows_are_partial_and_shown(project: Project, imported: Rows) ->
     assert "1 refused rows are open" in again.err, "still said, although this run refused nothing new"
 
 
+def test_a_full_refresh_that_a_model_refuses_is_a_warning(project: Project) -> None:
+    err = project.cli.here("run", "-f").check().err
+    assert err.count("WARN events: `-f` passed over: this model has `full_refresh=false`") == 1
+
+
 def test_warnings_and_notes_once_each(project: Project) -> None:
     project.write_model(
         "users",
@@ -292,6 +297,18 @@ def test_warehouse_that_a_build_has_open(project: Project) -> None:
     assert "is locked by" in result.err
     assert "dbt build" in result.err
     project.cli("run").check()
+
+
+def test_a_build_may_write_while_rows_are_delivered(project: Project, sandbox: Sandbox) -> None:
+    sandbox.job_seconds = 60
+    with project.cli.start("run") as process:
+        wait_for(lambda: sandbox.jobs, "a job")
+        project.execute("INSERT INTO users VALUES ('u4', 'free', '2025-01-04')")
+        sandbox.finish_jobs()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    project.cli.here("run").check()
+    assert project.results()["results"][1]["added"] == 1
 
 
 def test_lease_held(project: Project, sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -51,11 +51,24 @@ class Cli(click.Group):
             code = _guarded(session, lambda: super(Cli, self).main(*args, **_ours(extra), obj=session))
         finally:
             session.close()
+            for stream in (sys.stdout, sys.stderr):
+                _let_go(stream)
         sys.exit(code)
 
 
 def _ours(extra: dict[str, Any]) -> dict[str, Any]:
     return {**extra, "prog_name": "warehouse-sync", "standalone_mode": False}
+
+
+def _let_go(stream: TextIO) -> None:
+    """Flush; where the reader is gone (`| head`), drop the rest, or Python would end with a code of its own (120)."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _guarded(session: Session, work: Any) -> int:
@@ -77,9 +90,6 @@ def _guarded(session: Session, work: Any) -> int:
         session.console.failure(Interrupted("interrupted"))
         return Interrupted.exit_code
     except BrokenPipeError:
-        # The reader of stdout is gone (`| head`); what is left in the buffer must not complain at exit.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # the border: see crash
         from warehouse_sync.cli.crash import report_crash
