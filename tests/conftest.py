@@ -12,11 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from harness import ROOT, CommandLine, Project, is_foreign
 
 if TYPE_CHECKING:
     from warehouse_sync.userpilot.sandbox import Sandbox
+
+# A busy machine makes an example slow, not wrong.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
