@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from warehouse_sync.changes.snapshot import snapshot_file
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.patience import Breakable
@@ -37,4 +38,4 @@ class RunContext:
 
     def snapshot_path(self, model: str) -> Path:
         """Where the snapshot of that model lies."""
-        return self.home / "snapshots" / f"{model}.duckdb"
+        return snapshot_file(self.home, model)

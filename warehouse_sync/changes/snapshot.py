@@ -53,6 +53,11 @@ class Delivered:
     refused: tuple[bytes, ...] = ()
 
 
+def snapshot_file(home: Path, model: str) -> Path:
+    """Where the snapshot of that model lies below the pipeline's own folder."""
+    return home / "snapshots" / f"{model}.duckdb"
+
+
 class Snapshot:
     """The snapshot of one model at `path`; a file that is not there is an empty snapshot."""
 

@@ -182,8 +182,10 @@ def _confirmed() -> bool:
 
 
 def _remove_snapshots(config: Config, report: ResetReport) -> None:
+    from warehouse_sync.changes.snapshot import snapshot_file
+
     for name in report.models:
-        (config.home / "snapshots" / f"{name}.duckdb").unlink(missing_ok=True)
+        snapshot_file(config.home, name).unlink(missing_ok=True)
 
 
 def _sweep(config: Config, store: Store) -> None:
