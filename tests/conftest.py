@@ -19,9 +19,12 @@ from harness import ROOT, CommandLine, Project, is_foreign
 if TYPE_CHECKING:
     from warehouse_sync.userpilot.sandbox import Sandbox
 
+# The same examples everywhere, so that a red suite means a changed program. New ones: `--hypothesis-profile=explore`.
 # A busy machine makes an example slow, not wrong.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("patient")
+_PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("same", derandomize=True, database=None, **_PATIENT)
+hypothesis.settings.register_profile("explore", max_examples=1000, **_PATIENT)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
