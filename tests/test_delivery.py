@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from warehouse_sync.asking import JobsOutOfReach
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery import Delivery, Timing
+from warehouse_sync.delivery.asking import JobsOutOfReach
+from warehouse_sync.delivery.packing import pack
+from warehouse_sync.delivery.quarantine import Outage
 from warehouse_sync.errors import AuthError, TimeLimit
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.outbox import Limits, Outbox
-from warehouse_sync.packing import pack
 from warehouse_sync.patience import Patience
-from warehouse_sync.quarantine import Outage
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, WindowState
 from warehouse_sync.state.rows import NewBatch, NewReject, NewWindow
 from warehouse_sync.state.store import open_store

@@ -11,11 +11,11 @@ from datetime import timedelta
 import pytest
 from test_delivery import QUICK, bench_of, line
 
-from warehouse_sync.asking import JobsOutOfReach, ask, poll_step
 from warehouse_sync.delivery import Timing
+from warehouse_sync.delivery.asking import JobsOutOfReach, ask, poll_step
+from warehouse_sync.delivery.reconcile import best
 from warehouse_sync.errors import Throttled, Unclear
 from warehouse_sync.patience import LONGEST_PAUSE, MOST_ASKED, Patience, growing_pause
-from warehouse_sync.reconcile import best
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.userpilot.job import RemoteJob

@@ -14,17 +14,18 @@ from warehouse_sync.changes import compare
 from warehouse_sync.changes.compare import Baseline, Rules
 from warehouse_sync.changes.pile import WORK
 from warehouse_sync.changes.reading import Reading
-from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value
+from warehouse_sync.changes.snapshot import SNAPSHOT, Snapshot
 from warehouse_sync.changes.window import order
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.errors import DiskError, ModelError, StateError, WarehouseError
+from warehouse_sync.errors import ModelError, WarehouseError
 from warehouse_sync.events.encode import ENCODER_VERSION
 from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.outbox import Outbox, SealedFile, disk_errors
+from warehouse_sync.merge import check_readable, check_snapshot
+from warehouse_sync.outbox import Outbox, SealedFile
 from warehouse_sync.prepare import Policy, Prepared, Request, prepare
 from warehouse_sync.state.lifecycle import RejectKind, RejectState, WindowState
-from warehouse_sync.state.rows import Batch, ModelState, NewBatch, NewReject, NewWindow, Window
+from warehouse_sync.state.rows import ModelState, NewBatch, NewReject, NewWindow, Window
 from warehouse_sync.state.store import Store
 from warehouse_sync.values import Counts, CursorValue, Model
 from warehouse_sync.warehouses.base import Source, Warehouse
@@ -81,7 +82,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
     except BaseException as error:
         context.store.drop_window(window.id)
         if isinstance(error, WarehouseError):
-            _check_readable(context, model)
+            check_readable(context, model)
         raise
 
 
@@ -89,25 +90,6 @@ def since_then(context: RunContext, known: ModelState | None, request: Request) 
     """The request, with what the model was when its last window settled."""
     last = context.store.window(known.settled_window_id) if known and known.settled_window_id else None
     return replace(request, last_fingerprint=last.fingerprint) if last else request
-
-
-def _check_readable(context: RunContext, model: Model) -> None:
-    """A query that broke may have broken over the snapshot. Raises StateError when it cannot be read to its end."""
-    import duckdb
-
-    snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
-    if not snapshot.path.exists():
-        return
-    connection = context.engine.connect()
-    try:
-        snapshot.attach(connection)
-        tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [SNAPSHOT])
-        for (table,) in tables.fetchall():
-            connection.execute(f"SELECT max(hash(t)) FROM {SNAPSHOT}.{table} AS t").fetchall()
-    except duckdb.Error:
-        raise _lost_snapshot(snapshot, model, "damaged") from None
-    finally:
-        connection.close()
 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:
@@ -285,129 +267,6 @@ def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:
                 path=model.path,
                 hint="rename the file, or link to it by another name.",
             )
-
-
-def check_snapshot(
-    context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, desk: DuckDBPyConnection
-) -> bool:
-    """Attach the snapshot for reading; False when there is none yet.
-
-    Raises StateError when it is older than the state knows: comparing with it would send rows again.
-    """
-    merged = known.merged_batch if known and (model.unique_key or model.cursor) else 0
-    if not snapshot.path.exists():
-        if merged:
-            raise _lost_snapshot(snapshot, model)
-        return False
-    found = snapshot.attach(desk)
-    if found < merged:
-        raise _lost_snapshot(snapshot, model)
-    # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
-    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
-    if found > max([merged, *ticked]) and known is not None:
-        raise StateError(
-            f"the snapshot of model `{model.name}` ({snapshot.path}) is newer than the state store",
-            hint="the store was put back from an older copy: put back state.dir from the same one, or start the model"
-            f" over with `warehouse-sync state reset {model.name}` (every row then counts as new).",
-        )
-    return True
-
-
-def _lost_snapshot(
-    snapshot: Snapshot, model: Model, how: str = "missing or older than the state store knows"
-) -> StateError:
-    return StateError(
-        f"the snapshot of model `{model.name}` ({snapshot.path}) is {how}",
-        hint="put it back from the same backup as the state store, or start the model over with"
-        f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
-    )
-
-
-def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
-    """Take into the snapshot what was delivered and is not in it yet; gives those batches: nothing needs them now."""
-    store = context.store
-    missing = store.mergeable(context.pipeline, model.name)
-    if not missing:
-        return []
-    if model.unique_key or model.cursor:
-        known = store.model_state(context.pipeline, model.name)
-        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
-        connection = context.engine.connect()
-        try:
-            with context.query(connection), _merging(snapshot, model):
-                delivered = _to_merge(context, model, known, snapshot, missing, connection)
-                bound = known.cursor if known else None
-                snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
-        finally:
-            connection.close()
-    store.record_merged(context.pipeline, model.name, missing[-1].id)
-    reach("merge_recorded")
-    return missing
-
-
-def _to_merge(
-    context: RunContext,
-    model: Model,
-    known: ModelState | None,
-    snapshot: Snapshot,
-    missing: Sequence[Batch],
-    connection: DuckDBPyConnection,
-) -> list[Delivered]:
-    """What the snapshot has to take in.
-
-    Raises StateError when it is not the one that the state knows, or a file is gone: with a gap, rows would go again.
-    """
-    merged = 0
-    if check_snapshot(context, model, known, snapshot, connection):
-        merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
-        connection.execute(f"DETACH {SNAPSHOT}")
-    for batch in missing:
-        files = [context.outbox.keys(batch.name)] + ([] if model.unique_key else [context.outbox.lines(batch.name)])
-        gone = [path for path in files if not path.is_file()]
-        if gone and (batch.delivery_seq or 0) > merged:
-            raise StateError(
-                f"{gone[0]} is missing: it says which rows of model `{model.name}` were delivered last",
-                hint="put it back from a copy of state.dir, or start the model over with"
-                f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
-            )
-    refused: dict[str, list[bytes]] = {}
-    for reject in context.store.rejects(context.pipeline, model=model.name, states=tuple(RejectState)):
-        if reject.kind is RejectKind.REJECTED and reject.key_hash:
-            refused.setdefault(reject.batch_name, []).append(reject.key_hash)
-    delivered = [delivered_of(context.outbox, batch) for batch in missing]
-    names = [batch.name for batch in missing]
-    return [replace(one, refused=tuple(refused.get(name, ()))) for one, name in zip(delivered, names, strict=True)]
-
-
-@contextmanager
-def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
-    """The border where a merge's errors become ours; what it wrote so far goes, a full disk needs the room."""
-    import duckdb
-
-    try:
-        with disk_errors(snapshot.path):
-            yield
-    except duckdb.Error as error:
-        told = f"{error} {error.__context__}"
-        if any(words in told for words in ("No space left", "File too large", "Read-only", "Could not write")):
-            raise DiskError(
-                f"cannot write {snapshot.path}: no room, or read-only",
-                hint="what was delivered is recorded; make room or mend the permissions, and run again.",
-            ) from None
-        raise StateError(
-            f"the delivered batches of model `{model.name}` cannot be taken into {snapshot.path}:"
-            f" {type(error).__name__}",
-            hint="the snapshot or a batch's key file is damaged; put them back from a copy of state.dir, or start the"
-            f" model over with `warehouse-sync state reset {model.name}`.",
-        ) from None
-    finally:
-        for leftover in snapshot.path.parent.glob(f"{snapshot.path.stem}.new*"):
-            leftover.unlink(missing_ok=True)
-
-
-def delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
-    """A delivered batch as the snapshot takes it in."""
-    return Delivered(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
 
 
 def past_rows(context: RunContext, prepared: Prepared) -> list[int]:

@@ -16,14 +16,15 @@ from typing import Any
 from pydantic import SecretStr
 
 from warehouse_sync import __version__
-from warehouse_sync.asking import FIRST_CALL, Timing, ask
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery import Delivery
+from warehouse_sync.delivery.asking import FIRST_CALL, Timing, ask
 from warehouse_sync.errors import ConnectionLost, ModelError, StateError, Stopped, WarehouseSyncError
-from warehouse_sync.extract import Extraction, extract, merge_delivered
+from warehouse_sync.extract import Extraction, extract
 from warehouse_sync.guard import Guard
 from warehouse_sync.home import claim_home, empty_spill
+from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Limits, Outbox
 from warehouse_sync.patience import Patience, growing_pause

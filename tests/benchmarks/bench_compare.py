@@ -30,8 +30,9 @@ def main() -> None:
     import duckdb
 
     from warehouse_sync.context import RunContext
-    from warehouse_sync.extract import extract, merge_delivered
+    from warehouse_sync.extract import extract
     from warehouse_sync.guard import Guard
+    from warehouse_sync.merge import merge_delivered
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import Limits, Outbox
     from warehouse_sync.prepare import Policy, Request

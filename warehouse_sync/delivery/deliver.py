@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from warehouse_sync.asking import Asking, JobsOutOfReach, Timing, poll_step
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
+from warehouse_sync.delivery.asking import Asking, JobsOutOfReach, Timing, poll_step
+from warehouse_sync.delivery.packing import order, pack, rows_of
+from warehouse_sync.delivery.quarantine import Outage, Quarantine
+from warehouse_sync.delivery.reconcile import LISTS_UNTIL_LOST, Reconciler
 from warehouse_sync.errors import (
     ApiError,
     AuthError,
@@ -31,10 +34,7 @@ from warehouse_sync.errors import (
     WarehouseSyncError,
 )
 from warehouse_sync.outbox import Limits
-from warehouse_sync.packing import order, pack, rows_of
 from warehouse_sync.patience import UPLOAD_GRACE, Patience, growing_pause
-from warehouse_sync.quarantine import Outage, Quarantine
-from warehouse_sync.reconcile import LISTS_UNTIL_LOST, Reconciler
 from warehouse_sync.state.lifecycle import BatchState, JobState
 from warehouse_sync.state.rows import Batch, Job
 from warehouse_sync.userpilot.job import FAILED, RemoteJob

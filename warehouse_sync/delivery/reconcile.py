@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from warehouse_sync.state.lifecycle import JobState
 
 if TYPE_CHECKING:
-    from warehouse_sync.asking import Asking, Timing
     from warehouse_sync.context import RunContext
+    from warehouse_sync.delivery.asking import Asking, Timing
     from warehouse_sync.patience import Patience
     from warehouse_sync.state.rows import Batch, Job
     from warehouse_sync.userpilot.job import RemoteJob

@@ -1,0 +1,10 @@
+"""Sealed batches become import jobs, one at a time, each followed to its end.
+
+`deliver` goes through the jobs; `packing` says what goes into one, `reconcile` whether it arrived already, `quarantine`
+what becomes of a failed one, `asking` how patiently the API is asked.
+"""
+
+from warehouse_sync.delivery.asking import Timing
+from warehouse_sync.delivery.deliver import Delivery
+
+__all__ = ["Delivery", "Timing"]

@@ -1,0 +1,167 @@
+"""The snapshots: found as the state store knows them, and given what was delivered since.
+
+A snapshot is derived from the key files of delivered batches (design: "Snapshot"). One that is missing, damaged, older
+or newer than the state store knows is an error: comparing with it would send rows again, or keep them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value
+from warehouse_sync.checkpoints import reach
+from warehouse_sync.context import RunContext
+from warehouse_sync.errors import DiskError, StateError
+from warehouse_sync.events.encode import ENCODER_VERSION
+from warehouse_sync.outbox import Outbox, disk_errors
+from warehouse_sync.state.lifecycle import RejectKind, RejectState
+from warehouse_sync.state.rows import Batch, ModelState
+from warehouse_sync.values import Model
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def check_snapshot(
+    context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, desk: DuckDBPyConnection
+) -> bool:
+    """Attach the snapshot for reading; False when there is none yet.
+
+    Raises StateError when it is older than the state knows: comparing with it would send rows again.
+    """
+    merged = known.merged_batch if known and (model.unique_key or model.cursor) else 0
+    if not snapshot.path.exists():
+        if merged:
+            raise _lost_snapshot(snapshot, model)
+        return False
+    found = snapshot.attach(desk)
+    if found < merged:
+        raise _lost_snapshot(snapshot, model)
+    # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
+    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
+    if found > max([merged, *ticked]) and known is not None:
+        raise StateError(
+            f"the snapshot of model `{model.name}` ({snapshot.path}) is newer than the state store",
+            hint="the store was put back from an older copy: put back state.dir from the same one, or start the model"
+            f" over with `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
+    return True
+
+
+def _lost_snapshot(
+    snapshot: Snapshot, model: Model, how: str = "missing or older than the state store knows"
+) -> StateError:
+    return StateError(
+        f"the snapshot of model `{model.name}` ({snapshot.path}) is {how}",
+        hint="put it back from the same backup as the state store, or start the model over with"
+        f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+    )
+
+
+def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
+    """Take into the snapshot what was delivered and is not in it yet; gives those batches: nothing needs them now."""
+    store = context.store
+    missing = store.mergeable(context.pipeline, model.name)
+    if not missing:
+        return []
+    if model.unique_key or model.cursor:
+        known = store.model_state(context.pipeline, model.name)
+        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+        connection = context.engine.connect()
+        try:
+            with context.query(connection), _merging(snapshot, model):
+                delivered = _to_merge(context, model, known, snapshot, missing, connection)
+                bound = known.cursor if known else None
+                snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
+        finally:
+            connection.close()
+    store.record_merged(context.pipeline, model.name, missing[-1].id)
+    reach("merge_recorded")
+    return missing
+
+
+def _to_merge(
+    context: RunContext,
+    model: Model,
+    known: ModelState | None,
+    snapshot: Snapshot,
+    missing: Sequence[Batch],
+    connection: DuckDBPyConnection,
+) -> list[Delivered]:
+    """What the snapshot has to take in.
+
+    Raises StateError when it is not the one that the state knows, or a file is gone: with a gap, rows would go again.
+    """
+    merged = 0
+    if check_snapshot(context, model, known, snapshot, connection):
+        merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
+        connection.execute(f"DETACH {SNAPSHOT}")
+    for batch in missing:
+        files = [context.outbox.keys(batch.name)] + ([] if model.unique_key else [context.outbox.lines(batch.name)])
+        gone = [path for path in files if not path.is_file()]
+        if gone and (batch.delivery_seq or 0) > merged:
+            raise StateError(
+                f"{gone[0]} is missing: it says which rows of model `{model.name}` were delivered last",
+                hint="put it back from a copy of state.dir, or start the model over with"
+                f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            )
+    refused: dict[str, list[bytes]] = {}
+    for reject in context.store.rejects(context.pipeline, model=model.name, states=tuple(RejectState)):
+        if reject.kind is RejectKind.REJECTED and reject.key_hash:
+            refused.setdefault(reject.batch_name, []).append(reject.key_hash)
+    delivered = [_delivered_of(context.outbox, batch) for batch in missing]
+    names = [batch.name for batch in missing]
+    return [replace(one, refused=tuple(refused.get(name, ()))) for one, name in zip(delivered, names, strict=True)]
+
+
+@contextmanager
+def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
+    """The border where a merge's errors become ours; what it wrote so far goes, a full disk needs the room."""
+    import duckdb
+
+    try:
+        with disk_errors(snapshot.path):
+            yield
+    except duckdb.Error as error:
+        told = f"{error} {error.__context__}"
+        if any(words in told for words in ("No space left", "File too large", "Read-only", "Could not write")):
+            raise DiskError(
+                f"cannot write {snapshot.path}: no room, or read-only",
+                hint="what was delivered is recorded; make room or mend the permissions, and run again.",
+            ) from None
+        raise StateError(
+            f"the delivered batches of model `{model.name}` cannot be taken into {snapshot.path}:"
+            f" {type(error).__name__}",
+            hint="the snapshot or a batch's key file is damaged; put them back from a copy of state.dir, or start the"
+            f" model over with `warehouse-sync state reset {model.name}`.",
+        ) from None
+    finally:
+        for leftover in snapshot.path.parent.glob(f"{snapshot.path.stem}.new*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
+    """A delivered batch as the snapshot takes it in."""
+    return Delivered(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
+
+
+def check_readable(context: RunContext, model: Model) -> None:
+    """A query that broke may have broken over the snapshot. Raises StateError when it cannot be read to its end."""
+    import duckdb
+
+    snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+    if not snapshot.path.exists():
+        return
+    connection = context.engine.connect()
+    try:
+        snapshot.attach(connection)
+        tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [SNAPSHOT])
+        for (table,) in tables.fetchall():
+            connection.execute(f"SELECT max(hash(t)) FROM {SNAPSHOT}.{table} AS t").fetchall()
+    except duckdb.Error:
+        raise _lost_snapshot(snapshot, model, "damaged") from None
+    finally:
+        connection.close()
