@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 KEY_COLUMNS = ("key", "key_hash", "row_hash", "cursor", "inserted_at")
 
-IN_HAND = 3
-"""Batches that are being hashed and written while another one fills."""
+SEALING, IN_HAND = 4, 6
+"""Threads that hash, write and sync (they mostly wait for the disk), and batches in their hands while one fills."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class BatchWriter:
         self._root = root
         self._prefix = prefix
         self._limits = limits
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="seal")
+        self._pool = ThreadPoolExecutor(SEALING, thread_name_prefix="seal")
         self._lines: list[memoryview] = []
         self._keys: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0

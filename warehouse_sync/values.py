@@ -116,7 +116,8 @@ class RowSql:
     `key`: VARCHAR or NULL; `key_hash`, `row_hash`: BLOB of 16 bytes (NULL key hash without a key);
     `cursor`: the cursor column as the warehouse types it, or NULL; `inserted_at`: TIMESTAMP in UTC, NULL when the row
     carries none; `reasons`: BIGINT, one bit per `Reason`, 0 for a good row; `notes`: BIGINT, one bit per `Note`;
-    `line(inserted_at)`: VARCHAR, the NDJSON line with its newline, with that TIMESTAMP expression as `inserted_at`.
+    `line(inserted_at)`: VARCHAR, the NDJSON line with its newline, with that TIMESTAMP expression as `inserted_at`;
+    `shared`: expressions that stand in several of these, also inside conditions, where DuckDB does not share them.
     """
 
     key: str
@@ -127,6 +128,7 @@ class RowSql:
     reasons: str
     notes: str
     line: Callable[[str], str]
+    shared: tuple[str, ...] = ()
 
 
 class Verdict(Enum):

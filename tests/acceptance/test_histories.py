@@ -174,7 +174,8 @@ class History:
         self.tick = 5
         self.imported = 0
         self.runs = 0
-        pipeline.configure("batch: {max_rows: 3}\nmodels: {drift: allow}\ninvalid: {stop_above: 100%}\n")
+        no_guards = "invalid: {stop_above: 100%}\nguard: {max_removed: null}\n"
+        pipeline.configure("batch: {max_rows: 3}\nmodels: {drift: allow}\n" + no_guards)
         self.write_model()
 
     def write_model(self) -> None:

@@ -30,10 +30,13 @@ class Tally:
         """Count one record batch with the columns of `compare.OUTPUT`; gives the verdicts that are in it."""
         import pyarrow.compute as pc
 
-        codes = set()
-        for pair in pc.value_counts(batch.column("verdict")).to_pylist():
-            self.verdicts[pair["values"]] += pair["counts"]
-            codes.add(pair["values"])
+        verdicts = batch.column("verdict")
+        low, high = pc.min_max(verdicts).as_py().values()
+        if low == high:
+            counts = {low: len(verdicts)}
+        else:
+            counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(verdicts).to_pylist()}
+        self.verdicts.update(counts)
         notes = batch.column("notes")
         if pc.max(notes).as_py():
             for pair in pc.value_counts(notes).to_pylist():
@@ -41,7 +44,7 @@ class Tally:
         retimed = batch.column("retimed")
         self.retimed += retimed.true_count
         self._see_cursor(batch.column("cursor"))
-        return codes
+        return set(counts)
 
     def _see_cursor(self, cursors: pa.Array) -> None:
         import pyarrow as pa

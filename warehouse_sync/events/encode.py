@@ -2,8 +2,7 @@
 
 **The line.** `event_type`, `source`, the ids, `event_name`, the context fields, `inserted_at`, `metadata`, in this
 order; NULL fields are left out. `metadata` stands in every identify_* and track line, and in page_view lines of models
-that have properties. The expression fails for no row, so it may stand where invalid rows pass; a CASE around it keeps
-DuckDB from sharing its parts with the checks and the hash.
+that have properties. The expression fails for no row, so it may stand where invalid rows pass.
 
 **Key.** One column: its value as the text that is sent. Several: the JSON array of their values. NULL when one is NULL.
 `key_hash` is `unhex(md5(key))`.
@@ -35,7 +34,7 @@ from warehouse_sync.events.schema import REQUIRED
 from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError
 from warehouse_sync.events.sql import Check, Part, Text, any_of, bits, concat
 from warehouse_sync.events.times import InsertedAt, build_inserted_at
-from warehouse_sync.events.types import TIME_FORMAT, Types, invalid_utf8
+from warehouse_sync.events.types import TIME_FORMAT, Types, invalid_utf8, to_json
 from warehouse_sync.values import EventType, Model, Property, RowSql
 
 if TYPE_CHECKING:
@@ -119,6 +118,7 @@ class _Compiler:
             reasons=bits(checks),
             notes=bits([*self.fields.notes, *self.properties.notes()]),
             line=self.line,
+            shared=self.shared(),
         )
         return Encoding(
             row,
@@ -139,6 +139,11 @@ class _Compiler:
         if not (self.model.event is EventType.PAGE_VIEW and self.properties.none):
             parts += [Text(',"metadata":'), *self.properties.object()]
         return concat([*parts, Text("}\n")])
+
+    def shared(self) -> tuple[str, ...]:
+        """The JSON texts of the columns that hold text."""
+        sent = [*self.mapped.fields.values(), *self.mapped.properties.values()]
+        return tuple(to_json(f"{column.sql}::varchar") for column in sent if column.shape is Shape.TEXT)
 
     def key(self) -> tuple[str, list[Check]]:
         """The key as text, and what has to be true of its columns."""

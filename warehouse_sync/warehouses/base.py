@@ -36,7 +36,13 @@ class Engine:
         import duckdb
 
         connection = duckdb.connect(":memory:")
-        settings = {"memory_limit": self.memory_limit, "TimeZone": "UTC", "arrow_large_buffer_size": "true"}
+        settings = {
+            "memory_limit": self.memory_limit,
+            "TimeZone": "UTC",
+            "arrow_large_buffer_size": "true",
+            # Nothing needs the rows in order, and in order the threads of a stream wait for each other.
+            "preserve_insertion_order": "false",
+        }
         if self.threads is not None:
             settings["threads"] = str(self.threads)
         if self.spill is not None:
