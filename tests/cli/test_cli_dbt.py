@@ -1,0 +1,275 @@
+"""A project beside dbt's artefacts, at the front door: relations, the gate, `exposures`, `validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dbt_files import catalog, manifest, model, results, source, write
+from harness import Project
+
+from warehouse_sync.userpilot.sandbox import Sandbox
+
+DIM, FCT = "model.shop.dim_users", "model.shop.fct_opened"
+USERS = {"id": "VARCHAR", "plan": "VARCHAR", "seats": "INTEGER", "changed": "TIMESTAMP"}
+
+
+def graph(*more: dict[str, Any], users: dict[str, str] | None = None) -> dict[str, Any]:
+    return manifest(
+        model("dim_users", relation_name='"warehouse"."marts"."dim_users"', columns=users or {}),
+        model("fct_opened", relation_name='"warehouse"."marts"."fct_opened"'),
+        source("app", "users", relation_name='"warehouse"."main"."users"'),
+        *more,
+    )
+
+
+@pytest.fixture
+def target(project: Project) -> Path:
+    """The fixture project on dbt's relations; returns the folder of dbt's artefacts."""
+    project.execute(
+        "CREATE SCHEMA marts",
+        "CREATE TABLE marts.dim_users AS SELECT id, plan, 1::INTEGER AS seats, changed FROM users",
+        "CREATE VIEW marts.fct_opened AS SELECT * FROM events",
+    )
+    project.write_config("dbt: {target_path: ../target, require: success}\n")
+    project.write_model(
+        "users",
+        """\
+        {{ config(event='identify_user', cursor='_changed', description='Users, {{ all }}', tags=['daily'],
+                  meta={'owner': {'name': 'Growth', 'email': 'g@shop.example'}, 'tier': 1}) }}
+        select id as user_id, plan, seats, changed as inserted_at, changed as _changed from {{ ref('dim_users') }}
+        {% if is_incremental() %} where changed >= {{ cursor_from() }} {% endif %}
+        """,
+    )
+    project.write_model(
+        "events",
+        """\
+        {{ config(event='track', cursor='_happened', begin='all') }}
+        select user_id, name as event_name, happened as inserted_at, happened as _happened
+        from {{ ref('shop', 'fct_opened') }}
+        """,
+    )
+    write(project.folder / "target", manifest=graph(), run_results=results({DIM: "success", FCT: "success"}))
+    return project.folder / "target"
+
+
+def test_a_run_waits_for_dbt(project: Project, target: Path) -> None:
+    write(target, run_results=results({DIM: "error", FCT: "success"}))
+    plan = project.cli.here("plan").check(1)
+    assert "users: dbt: model dim_users errored; mend it and run `dbt build`" in plan.err
+    assert "skipped" in plan.out
+    run = project.cli.here("run").check(1)
+    assert "2 of 2 SKIPPED users: dbt: model dim_users errored" in run.err
+    found = {entry["unique_id"]: (entry["status"], entry["delivered"]) for entry in project.results()["results"]}
+    assert found == {"sync.prod.events": ("success", 4), "sync.prod.users": ("skipped", 0)}
+    write(target, run_results=results({DIM: "success", FCT: "success"}))
+    project.cli.here("run").check()
+    assert [entry["delivered"] for entry in project.results()["results"]] == [0, 3]
+
+
+def test_what_waits_of_a_model_that_is_held_back_stays(project: Project, target: Path, sandbox: Sandbox) -> None:
+    more = "dbt: {target_path: ../target, require: success}\nbatch: {max_rows: 4}\njob: {max_rows: 4}\n"
+    project.write_config(more)
+    sandbox.job_seconds = 60
+    project.cli.here("run", "--time-limit", "1s").check(1)
+    write(target, run_results=results({DIM: "success", FCT: "error"}))
+    sandbox.job_seconds = 0
+    sandbox.finish_jobs()
+    project.cli.here("run").check(1)
+    events, users = project.results()["results"]
+    assert (events["status"], events["delivered"], events["waiting"]) == ("skipped", 0, 4)
+    assert (users["status"], users["delivered"]) == ("success", 3)
+    write(target, run_results=results({DIM: "success", FCT: "success"}))
+    project.cli.here("run").check()
+    assert project.results()["results"][0]["delivered"] == 4
+
+
+def test_a_missing_manifest_is_an_error_of_the_models_that_need_it(project: Project, target: Path) -> None:
+    (target / "manifest.json").unlink()
+    project.write_config("dbt: {target_path: ../target}\n")
+    project.write_model("plain", "{{ config(event='track', always=true) }} select 'u' as user_id, 'e' as event_name,"
+                        " now() as inserted_at")  # fmt: skip
+    err = project.cli.here("run").check(1).err
+    assert "manifest.json does not exist" in err
+    assert "write it with `dbt parse`." in err
+    assert [entry["status"] for entry in project.results()["results"]] == ["error", "success", "error"]
+
+
+def test_exposures(project: Project, target: Path) -> None:
+    printed = project.cli.here("exposures").check().out
+    events, users = yaml.safe_load(printed)["exposures"]
+    assert users == {
+        "name": "prod_users",
+        "label": "Userpilot: users",
+        "type": "application",
+        "url": "https://run.userpilot.io",
+        "description": "Users, {{ '{{' }} all }}",
+        "depends_on": ["ref('dim_users')"],
+        "owner": {"name": "Growth", "email": "g@shop.example"},
+        "config": {
+            "tags": ["daily"],
+            "meta": {"tier": 1, "warehouse_sync": {"pipeline": "prod", "model": "users", "event": "identify_user"}},
+        },
+    }
+    assert (events["depends_on"], events["owner"]) == (["ref('shop', 'fct_opened')"], {"name": "warehouse-sync prod"})
+    (as_json,) = project.cli.here("exposures", "-s", "users", "--output", "json").check().lines
+    assert as_json == {"version": 2, "exposures": [users]}
+
+    file = project.folder / "exposures.yml"
+    project.cli.here("exposures", "--write", str(file)).check()
+    first = (file.read_bytes(), file.stat().st_ino)
+    assert first[0].decode() == printed
+    assert "says this already" in project.cli.here("exposures", "--write", str(file)).check().err
+    assert (file.read_bytes(), file.stat().st_ino) == first
+
+
+def test_exposures_of_the_whole_project(project: Project, target: Path) -> None:
+    meta = "{owner: data@shop.example, url: 'https://shop.example'}"
+    models = f"{{config: {{meta: {meta}}}, refs: {{mine: marts.dim_users}}}}"
+    project.write_config(f"dbt: {{target_path: ../target}}\nmodels: {models}\n")
+    project.write_model("a-b", "{{ config(event='track', always=true) }} select * from {{ ref('mine') }}, "
+                        "{{ source('app', 'users') }}")  # fmt: skip
+    project.write_model("a.b", "{{ config(event='track', always=true, meta={'owner': 'me'}) }} select 1")
+    found = yaml.safe_load(project.cli.here("exposures", "-s", "a*").check().out)["exposures"]
+    assert [entry["name"] for entry in found] == ["prod_a_b", "prod_a_b_2"]
+    assert [entry["owner"] for entry in found] == [{"email": "data@shop.example"}, {"name": "me"}]
+    assert [entry["depends_on"] for entry in found] == [["source('app', 'users')"], []]
+    assert found[0]["url"] == "https://shop.example"
+
+
+def test_exposures_that_cannot_be_told(project: Project, target: Path) -> None:
+    file = project.folder / "out" / "exposures.yml"
+    assert (
+        "cannot be written: No such file or directory"
+        in project.cli.here("exposures", "--write", str(file)).check(1).err
+    )
+    project.write_model("lost", "{{ config(event='track', always=true) }} select * from {{ ref('lost') }}")
+    assert "ref('lost') is not known to dbt" in project.cli.here("exposures").check(1).err
+    project.write_model("lost", "{{ config(event='trakc') }} select 1")
+    file = project.folder / "exposures.yml"
+    assert "event" in project.cli.here("exposures", "--write", str(file)).check(1).err
+    assert not file.exists()
+    (target / "manifest.json").unlink()
+    assert "manifest.json does not exist" in project.cli.here("exposures", "-s", "users").check(1).err
+    project.write_config()
+    assert "names no dbt project" in project.cli.here("exposures").check(2).err
+
+
+def test_validate_by_the_warehouse(project: Project, target: Path) -> None:
+    assert project.cli.here("validate").check().out == (
+        "OK    events: columns as the warehouse has them\nOK    users: columns as the warehouse has them\n"
+    )
+    assert not project.home.exists()
+    project.cli.here("run").check()
+    project.execute("ALTER TABLE marts.dim_users ALTER seats TYPE VARCHAR")
+    failed = project.cli.here("validate", "--output", "json").check(1)
+    assert [line["ok"] for line in failed.lines] == [True, False]
+    assert "properties changed type: seats (Numeric -> String)" in failed.lines[1]["error"]
+    project.execute("ALTER TABLE marts.dim_users DROP seats")
+    assert 'column "seats" not found' in project.cli.here("validate").check(1).err
+    assert project.cli.here("validate", "-s", "events").check().out.startswith("OK    events")
+    project.warehouse.unlink()
+    assert project.cli.here("validate").check(1).out == "FAIL  events\nFAIL  users\n"
+
+
+def test_validate_reads_the_incremental_reading_too(project: Project, target: Path) -> None:
+    path = project.folder / "models_sql" / "users.sql"
+    path.write_text(path.read_text().replace("where changed >=", "where changd >="))
+    assert "changd" in project.cli.here("validate").check(1).err
+    path.write_text(
+        "{{ config(event='identify_user', unique_key='uid') }} select id as user_id from {{ ref('dim_users') }}"
+    )
+    assert "uid" in project.cli.here("validate").check(1).err
+
+
+def test_validate_by_a_manifest(project: Project, target: Path, tmp_path: Path) -> None:
+    project.warehouse.unlink()
+    review = tmp_path / "review"
+
+    def checked(
+        columns: dict[str, str] | None, *, code: int = 0, listed: dict[str, str] | None = None
+    ) -> tuple[str, str]:
+        write(review, manifest=graph(users=columns))
+        (review / "catalog.json").unlink(missing_ok=True)
+        if listed is not None:
+            write(review, catalog=catalog({DIM: listed}))
+        done = project.cli.here("validate", "-s", "users", "--manifest", str(review / "manifest.json")).check(code)
+        return done.out, done.err
+
+    good = "OK    users: columns as dbt has them\n"
+    assert checked(USERS) == (good, "")
+    assert checked({"id": "text"}, listed=USERS) == (good, "")
+    without = {name: kind for name, kind in USERS.items() if name != "plan"}
+    for gone in ({"columns": without}, {"columns": USERS, "listed": without}):
+        out, err = checked(**gone, code=1)  # type: ignore[arg-type]
+        assert out == "FAIL  users\n"
+        assert "column `plan` is not among the columns that dbt has of model dim_users" in err
+    out, err = checked(dict.fromkeys(USERS, ""))
+    assert "types not checked" in err or "columns not checked" in err
+    out, err = checked(None)
+    assert out == "?     users\n"
+    assert "columns not checked: dbt has no columns of model dim_users; `dbt docs generate` writes them" in err
+
+    # Against the YAML's own manifest, which is production's.
+    write(target, manifest=graph(users=USERS))
+    assert "changed type: seats (Numeric -> String)" in checked(USERS | {"seats": "VARCHAR"}, code=1)[1]
+    assert checked(USERS | {"more": "VARCHAR"}) == (good, "")
+    project.write_config("dbt: {target_path: ../target}\nmodels: {drift: warn}\n")
+    assert "WARN users: changed type: seats (Numeric -> String)" in checked(USERS | {"seats": "VARCHAR"})[1]
+
+
+def test_validate_of_what_dbt_does_not_know(project: Project, target: Path) -> None:
+    project.write_config("dbt: {target_path: ../target}\nmodels: {refs: {mine: marts.dim_users}, sources: {s: main}}\n")
+    write(target, manifest=graph(users=USERS))
+    path = str(target / "manifest.json")
+    for body, said in (
+        ("select 1 as user_id", "it reads nothing by ref() or source()"),
+        ("select id as user_id from {{ ref('mine') }}", "dbt has no columns of ref('mine')"),
+        ("select id as user_id from {{ source('s', 't') }}", "dbt has no columns of source('s', 't')"),
+        (
+            "select d.id as user_id from {{ ref('dim_users') }} d, main.users",
+            "it reads a table without ref() or source()",
+        ),
+    ):
+        project.write_model("users", f"{{{{ config(event='identify_user') }}}} {body}")
+        assert (
+            f"columns not checked: {said}"
+            in project.cli.here("validate", "-s", "users", "--manifest", path).check().err
+        )
+    assert "does not exist" in project.cli.here("validate", "--manifest", "nowhere.json").check(2).err
+    write(target, manifest={"metadata": {}})
+    assert "is no manifest of dbt" in project.cli.here("validate", "--manifest", path).check(2).err
+
+
+def test_validate_translates_other_dialects(project: Project, target: Path, tmp_path: Path) -> None:
+    project.config.write_text(
+        "name: prod\nwarehouse: {type: snowflake, account: a, user: u, password: abcdef}\n"
+        "userpilot: {api_key: abcdef}\ndbt: {target_path: ../target}\n"
+    )
+    columns = {"ID": "NUMBER(38,0)", "PLAN": "VARCHAR(16777216)", "CHANGED": "TIMESTAMP_NTZ(9)", "EXTRA": "VARIANT"}
+    users = model("dim_users", relation_name="DB.MARTS.DIM_USERS", columns=columns)
+    write(target, manifest=manifest(users, metadata={"adapter_type": "snowflake"}))
+    project.write_model(
+        "users",
+        """\
+        {{ config(event='identify_user') }}
+        select id as user_id, iff(plan is null, 'none', plan) as plan, to_varchar(changed) as changed
+        from {{ ref('dim_users') }} qualify row_number() over (partition by id order by changed desc) = 1
+        """,
+    )
+    path = str(target / "manifest.json")
+    assert project.cli.here("validate", "-s", "users", "--manifest", path).check().out.startswith("OK    users")
+    model_file = project.folder / "models_sql" / "users.sql"
+    model_file.write_text(model_file.read_text().replace("iff(plan", "iff(plann"))
+    err = project.cli.here("validate", "-s", "users", "--manifest", path).check(1).err
+    assert "column `plann` is not among" in err
+
+
+def test_debug_says_which_manifest_it_is(project: Project, target: Path) -> None:
+    assert f"OK    dbt           {target / 'manifest.json'}, v12 of `shop`, made 20" in project.cli.here("debug").out
+    (target / "manifest.json").write_text("{}")
+    failed = project.cli.here("debug").check(1).out
+    assert "FAIL  dbt" in failed
+    assert "write it with `dbt parse`." in failed
