@@ -398,12 +398,21 @@ def test_a_damaged_batch_gives_up_the_rest_of_its_window(bench):
 
 
 def test_a_delivered_key_closes_its_reject(bench):
-    key = hashed(line(EventType.IDENTIFY_USER, "users-1-0-0"))
-    reject = NewReject("users-1-0-0", key, b"o" * 16, RejectKind.INVALID, ("user_id_missing",))
-    bench.window("users", EventType.IDENTIFY_USER, rejects=[reject])
-    assert len(bench.store.open_rejects("p", "users")) == 1
+    key = hashed(line(EventType.IDENTIFY_USER, "users-2-0-0"))
+    rejects = [NewReject("k", key, row * 16, RejectKind.INVALID, ("user_id_missing",)) for row in (b"o", b"p")]
+    bench.window("users", EventType.IDENTIFY_USER, batches=0, rejects=rejects)
+    assert len(bench.store.open_rejects("p", "users")) == 2
+    bench.window("users", EventType.IDENTIFY_USER)
     bench.deliver("users")
     assert bench.store.open_rejects("p", "users") == []
+
+
+def test_a_bad_row_read_beside_the_good_one_of_its_key_stays(bench):
+    key = hashed(line(EventType.IDENTIFY_USER, "users-1-0-0"))
+    reject = NewReject("k", key, b"o" * 16, RejectKind.INVALID, ("user_id_missing",))
+    bench.window("users", EventType.IDENTIFY_USER, rejects=[reject])
+    bench.deliver("users")
+    assert len(bench.store.open_rejects("p", "users")) == 1
 
 
 def test_children_of_a_failed_job_travel_alone(bench):

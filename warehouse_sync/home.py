@@ -3,6 +3,7 @@
 id                 {"pipeline": …, "id": …}
 outbox/            sealed batches
 snapshots/         what was delivered, by key
+exports/           the state as it was before somebody changed it by hand
 spill/             what the engine cannot keep in memory; emptied at every start
 run_results.json   how the last run ended
 """
@@ -42,7 +43,7 @@ def claim_home(store: Store, pipeline: str, home: Path) -> None:
             )
         identity = uuid.uuid4().hex
         store.register_pipeline(pipeline, identity)
-        _write_id(home, pipeline, identity)
+        write_id(home, pipeline, identity)
         return
     if found is None:
         if store.has_history(pipeline):
@@ -50,7 +51,7 @@ def claim_home(store: Store, pipeline: str, home: Path) -> None:
                 f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
                 hint=f"put the folder back from its backup, or run {_ADOPT}.",
             )
-        _write_id(home, pipeline, known.home_id)
+        write_id(home, pipeline, known.home_id)
     elif found[1] != known.home_id:
         raise StateError(
             f"{home} is not the folder that the state store knows for `{pipeline}`",
@@ -68,6 +69,27 @@ def read_id(home: Path) -> tuple[str, str] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise StateError(f"{path} cannot be read", hint="put it back from a backup of state.dir.") from None
+
+
+def move_home(old: Path, new: Path, was: str, name: str) -> None:
+    """Let a pipeline's folder have another name. What was moved already is passed over, so that it can be done again.
+
+    Raises StateError when there is a folder of that name that belongs to something else.
+    """
+    found = read_id(new)
+    if found is not None and found[0] != name:
+        raise StateError(f"{new} belongs to pipeline `{found[0]}`", hint="move it out of the way.")
+    _make(new)
+    for part in ("outbox", "snapshots", "exports", "logs", "run_results.json"):
+        for path in sorted((old / part).rglob("*")) if (old / part).is_dir() else [old / part]:
+            target = new / path.relative_to(old)
+            if path.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.replace(target)
+    before = read_id(old)
+    if before is not None and before[0] == was:
+        write_id(new, name, before[1])
+        (old / "id").unlink()
 
 
 def empty_spill(home: Path) -> Path:
@@ -90,7 +112,8 @@ def _make(home: Path) -> None:
         ) from None
 
 
-def _write_id(home: Path, pipeline: str, identity: str) -> None:
+def write_id(home: Path, pipeline: str, identity: str) -> None:
+    """Tie the folder to that pipeline."""
     temporary = home / "id.tmp"
     with temporary.open("w") as file:
         json.dump({"pipeline": pipeline, "id": identity}, file)

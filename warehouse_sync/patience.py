@@ -1,18 +1,24 @@
 """How long a run may wait: `--time-limit`, signals, and every pause in between.
 
 A signal ends the run at the next step. What could keep it from getting there is broken off: a pause, a question to the
-API, an upload after a moment of grace, a query of the engine. None of these changes the state, so a run that is broken
-off leaves no more behind than one that is killed.
+API, an upload after a moment of grace, a query of the warehouse or the engine. None of these changes the state, so a
+run that is broken off leaves no more behind than one that is killed.
+
+Python's signal handlers wait until C code returns, and a driver may wait for its server in C for as long as a query
+takes. So a thread watches for signals too, and breaks off queries from there; where even that does not help, it ends
+the process.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import FrameType
 from typing import Protocol
@@ -25,28 +31,36 @@ MOST_ASKED = 900.0
 """Seconds of `Retry-After` that are waited at most; then the API is asked again."""
 UPLOAD_GRACE = 2.0
 """Seconds that an upload still gets after a signal: a job whose answer is known need not be looked for."""
+STUCK = 4.0
+"""Seconds after a signal, until a run that is still inside a query is ended from outside."""
+WATCH = 0.2
+"""Seconds between two tries to break off a query: the first may come just before the query begins."""
 
 _dice = random.SystemRandom()
 
 
 class Breakable(Protocol):
-    """Something that another hand can stop: a DuckDB connection at work."""
+    """Something that another hand can stop: a warehouse or a DuckDB connection at work."""
 
     def interrupt(self) -> None:
-        """Let the running query fail."""
+        """Let the running query fail; called from another thread."""
         ...
 
 
 class Patience:
-    """The end of a run's time. `limit` counts from the start; a pause never outlasts it, nor a signal."""
+    """The end of a run's time. `limit` counts from the start; a pause never outlasts it, nor a signal.
 
-    def __init__(self, limit: timedelta | None = None) -> None:
+    `last_words` hears why the process ends where nothing else can be said any more.
+    """
+
+    def __init__(self, limit: timedelta | None = None, last_words: Callable[[str], None] = lambda _: None) -> None:
+        self._last_words = last_words
         self._deadline = None if limit is None else time.monotonic() + limit.total_seconds()
         self._limit = limit
         self._asked_to_stop = threading.Event()
         self._signal = ""
         self._request: float | None = None
-        self._queries: list[Breakable] = []
+        self._queries: list[Breakable | None] = []
 
     def check(self) -> None:
         """Raises TimeLimit or Interrupted when it is time to end; called between steps, never inside one."""
@@ -56,6 +70,11 @@ class Patience:
                 f"the time limit of {self._limit} is over",
                 hint="sealed batches and the running job are kept; the next run goes on with them.",
             )
+
+    @property
+    def interruption(self) -> Interrupted | None:
+        """What a signal asked for; None without one."""
+        return self._interrupted() if self._asked_to_stop.is_set() else None
 
     def stop_if_asked(self) -> None:
         """Raises Interrupted after a signal. Inside steps too: half an extraction is worth nothing, the time limit lets
@@ -82,8 +101,11 @@ class Patience:
             self._request = None
 
     @contextmanager
-    def query(self, connection: Breakable) -> Iterator[None]:
-        """A time in which the engine may be at work on that connection; a signal makes its query fail."""
+    def query(self, connection: Breakable | None = None) -> Iterator[None]:
+        """A time in which a driver may be at work on that connection; a signal makes its query fail.
+
+        None: nothing can break it off, as while a connection is made.
+        """
         self._queries.append(connection)
         try:
             yield
@@ -100,9 +122,15 @@ class Patience:
         before = {number: signal.getsignal(number) for number in numbers}
         for number in numbers:
             signal.signal(number, self._break_off if number is signal.SIGALRM else self._ask)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        wakened = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(ours,), name="signals", daemon=True).start()
         try:
             yield
         finally:
+            signal.set_wakeup_fd(wakened)
+            theirs.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
             for known, handler in before.items():
                 signal.signal(known, handler)
@@ -112,12 +140,42 @@ class Patience:
         self._asked_to_stop.set()
         for known in (signal.SIGTERM, signal.SIGINT):
             signal.signal(known, signal.SIG_DFL)
-        for connection in self._queries:
-            connection.interrupt()
+        self._interrupt()
         if self._request:
             signal.setitimer(signal.ITIMER_REAL, self._request)
         else:
             self._break_off(number, frame)
+
+    def _watch(self, signals: socket.socket) -> None:
+        """Break off queries once a signal came; ends when the other end of `signals` is closed."""
+        stops, first, asked, late = (signal.SIGTERM, signal.SIGINT), 0.0, 0, False
+        with signals:
+            while True:
+                with suppress(TimeoutError):
+                    received = signals.recv(1)
+                    if not received:
+                        return
+                    if received[0] in stops:
+                        first, asked = first or time.monotonic(), asked + 1
+                        signals.settimeout(WATCH)
+                if not first:
+                    continue
+                waited, unheard = time.monotonic() - first, not self._asked_to_stop.is_set()
+                if unheard or (waited > STUCK / 2 and not late):
+                    # Once it is heard, what runs is most likely what cleans up.
+                    late = not unheard
+                    self._interrupt()
+                if self._queries and (waited > STUCK or (unheard and asked > 1)):
+                    self._last_words(
+                        "the warehouse does not let go of a query: ended as if killed; the next run goes on"
+                    )
+                    os._exit(1)
+
+    def _interrupt(self) -> None:
+        for connection in [one for one in self._queries if one is not None]:
+            # Whatever it says, of a broken connection maybe: the next try, or the end, comes soon.
+            with suppress(Exception):
+                connection.interrupt()
 
     def _break_off(self, *_: object) -> None:
         """End the request that is on its way, if there is one."""

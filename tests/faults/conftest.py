@@ -1,43 +1,43 @@
-"""Fixtures of the fault programme, and the table of what was tried."""
+"""Fixtures of the fault programme, and the table of what was tried, which stands in the README.
+
+`told` looks every row up there, so that the table is never behind the tests. The whole of it, numbers included, comes
+from `WAREHOUSE_SYNC_TEST_FAULT_TABLE=README.md pytest -m '' -n 0 tests/faults`, and `test_table.py` compares it when
+all of these tests run in one process.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_table import TABLE, Told, tell, write
+from servers import Server, postgres_server
 
 from warehouse_sync.userpilot.sandbox import Sandbox
-
-TABLE = "WAREHOUSE_SYNC_TEST_FAULT_TABLE"
-"""Names a file: the table of faults is written there when the tests are over."""
-
-Told = Callable[[str, str], None]
-_tried: Counter[tuple[str, str]] = Counter()
 
 
 @pytest.fixture
 def told() -> Told:
-    """`told(fault, what happened)`: a row of the table, counted when the test comes this far."""
-    return lambda fault, outcome: _tried.update([(fault, outcome)])
+    """`told(fault, what happened)`: a row of the table."""
+    return tell
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the table, when that is asked for and all is well."""
     wanted = os.environ.get(TABLE)
     if wanted and not session.testsfailed:
-        Path(wanted).write_text(table(_tried), encoding="utf-8")
+        write(Path(wanted))
 
 
-def table(tried: Counter[tuple[str, str]]) -> str:
-    """The rows as Markdown, in the order in which they were first told."""
-    lines = ["| Fault | Tried | What happened |", "|---|--:|---|"]
-    lines += [f"| {fault} | {times} | {outcome} |" for (fault, outcome), times in tried.items()]
-    return "\n".join(lines) + "\n"
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server on loopback."""
+    with postgres_server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -82,4 +82,4 @@ def test_runs_that_are_killed_at_random_moments(tmp_path, make_world, nursery: N
         world.clean_run()
         world.check()
     assert died >= rounds // 3, f"seed {seed}"
-    told(f"SIGKILL at {rounds} random moments over changing data", "imported = accepted, once each")
+    told("SIGKILL at random moments over changing data", "imported = accepted, once each", times=rounds)

@@ -166,6 +166,5 @@ def test_any_order_of_events(loaded, monkeypatch, told, lives):
             suppress_health_check=list(HealthCheck), print_blob=True, derandomize="CI" not in os.environ and lives < 10,
         ),
     )  # fmt: skip
-    told(
-        f"{lives} random lives: runs, network faults, crashes, lost files, changed models", "imported = accepted, once"
-    )
+    outcome = "imported = accepted, once"
+    told("random lives: runs, network faults, crashes, lost files, changed models", outcome, times=lives)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from fault_proxy import Proxy
 from fault_world import World, quick
 
 from warehouse_sync import checkpoints
 from warehouse_sync.state.lifecycle import JobState
+from warehouse_sync.state.store import open_store
 
 UPLOADS = {
     "cut-before": "connection cut before the upload",
@@ -132,6 +135,44 @@ def test_a_list_that_is_silent_for_long_leaves_the_job_to_the_next_run(make_worl
         world.clean_run()
     world.check_equal()
     told("job list: 5xx for longer than `busy_timeout`", "exit 1, the intent is kept; the next run finds the job")
+
+
+def test_an_api_that_cannot_be_reached(make_world, monkeypatch, told):
+    quick(monkeypatch)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        world: World = make_world(f"http://127.0.0.1:{taken.getsockname()[1]}", busy_timeout="300ms")
+        report = world.run()
+    assert report.exit_code == 1
+    assert {result.status for result in report.results} == {"skipped"}
+    assert all("does not answer" in result.message for result in report.results)
+    with open_store(f"sqlite:///{world.folder}/state/state.db", read_only=True) as store:
+        (run,) = store.runs("p", 9)
+        assert (run.exit_code, len(run.results)) == (1, 4)
+        assert store.windows("p") == []
+    world.endpoint = world.sandbox.url
+    world.write_config()
+    world.clean_run()
+    world.check_equal()
+    told("no connection to the API at all", "exit 1 with results: every model `skipped`; the next run goes on")
+
+
+def test_reasons_on_a_job_that_completed(make_world, server, monkeypatch, told):
+    quick(monkeypatch)
+    world: World = make_world()
+    server.inject("job:reject-row=u1-7")
+    report = world.run()
+    assert report.exit_code == 1
+    by_name = {result.model: result for result in report.results}
+    assert by_name["companies"].status == "success"
+    refused = [result for result in report.results if result.status == "partial"]
+    assert refused
+    assert all(result.counts.rejected == result.new_rejects == 1 for result in refused)
+    world.clean_run()
+    missing = world.rows() - world.imported()
+    assert {row.split()[1] for row in missing} == {"u1-7"}
+    assert len(missing) == len(refused)
+    told("a completed job with reasons", "those rows are open rejects, the model ends `partial`, exit 1")
 
 
 def test_an_api_key_does_not_follow_a_redirect(make_world, server, monkeypatch, told):

@@ -1,12 +1,8 @@
-"""A state store for every test, on SQLite, and on PostgreSQL when a server is named.
-
-`WAREHOUSE_SYNC_TEST_POSTGRESQL=postgresql+psycopg://user@host/postgres` names one where databases may be made.
-"""
+"""A state store for every test, on SQLite and on PostgreSQL, which is started here."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from servers import PASSWORD, postgres_server
+from sqlalchemy import URL, Engine, create_engine, text
 
 from warehouse_sync.state.lifecycle import RejectKind
 from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject, NewWindow, Window
 from warehouse_sync.state.store import Store, open_store
+from warehouse_sync.state.tables import SCHEMA, metadata
 from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
 
-SERVER = os.environ.get("WAREHOUSE_SYNC_TEST_POSTGRESQL")
 NOON = datetime(2026, 11, 1, 12, 0, 0, 123456, UTC)
 
 
@@ -134,21 +131,77 @@ def refused(row: int, key: str | None = "k1", kind: RejectKind = RejectKind.INVA
     return NewReject(key, key_hash, row.to_bytes(16, "big"), kind, ("missing_field",), batch_name)
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if SERVER else [])])
+@dataclass
+class Databases:
+    """A PostgreSQL server where tests get databases of their own."""
+
+    url: URL
+    admin: Engine
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def make(self) -> URL:
+        """A new database."""
+        name = f"state_{next(self.numbers)}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        return self.url.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Away with it, whoever is connected."""
+        self._run(f"DROP DATABASE {url.database} WITH (FORCE)")
+
+    def _run(self, statement: str) -> None:
+        with self.admin.connect() as connection:
+            connection.execute(text(statement))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Databases]:
+    """A server on loopback."""
+    with postgres_server() as server:
+        url = URL.create("postgresql+psycopg", server.admin, PASSWORD, "127.0.0.1", server.port, "postgres")
+        admin = create_engine(url, isolation_level="AUTOCOMMIT")
+        yield Databases(url, admin)
+        admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared(postgresql: Databases) -> Iterator[tuple[str, Engine]]:
+    """A store that tests use one after the other: emptying it is faster than making a new one."""
+    url = text_of(postgresql.make())
+    open_store(url).close()
+    engine = create_engine(url, connect_args={"options": f"-c search_path={SCHEMA} -c lock_timeout=10s"})
+    yield url, engine
+    engine.dispose()
+
+
+def text_of(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a store that does not exist yet."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'state' / 'state.db'}"
         return
-    server = make_url(SERVER or "")
-    name = f"state_test_{os.getpid()}_{abs(hash(tmp_path))}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    databases: Databases = request.getfixturevalue("postgresql")
+    url = databases.make()
+    yield text_of(url)
+    databases.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty store."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'state.db'}"
+        open_store(url).close()
+        yield url
+        return
+    url, engine = request.getfixturevalue("shared")
+    yield url
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
 
 
 @pytest.fixture
@@ -164,9 +217,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(store_url: str, clock: Clock) -> Iterator[Store]:
+def store(empty_url: str, clock: Clock) -> Iterator[Store]:
     """An open, empty store."""
-    with open_store(store_url, clock=clock) as opened:
+    with open_store(empty_url, clock=clock) as opened:
         yield opened
 
 

@@ -49,7 +49,7 @@ def test_job_numbers_and_names_are_never_used_twice(world: Any) -> None:
         job = world.intend(batches)
         assert job.number == number
         world.store.lose(job.id)
-    world.store.reset("prod")
+    world.store.by_hand.reset("prod")
     world.destination = world.store.claim_destination("prod", "https://a", None, "key").id
     assert world.intend(world.sealed()).filename.startswith("prod-000003-")
 

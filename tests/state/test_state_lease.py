@@ -34,10 +34,9 @@ with hold_lease(sys.argv[1], "prod", "cron"):
 
 
 @pytest.fixture
-def url(store_url: str) -> str:
+def url(empty_url: str) -> str:
     """A store that has been opened once."""
-    open_database(store_url).close()
-    return store_url
+    return empty_url
 
 
 @pytest.fixture
@@ -194,7 +193,7 @@ def test_a_holder_that_cannot_be_read(sqlite_url: str, text: bytes) -> None:
     with hold_lease(sqlite_url, "prod", "laptop"):
         path.write_bytes(text)
         with pytest.raises(LeaseHeld, match="at work: another run"):
-            enter(sqlite_url, "prod", "cron")
+            enter(sqlite_url, "prod", "cron", sleep=lambda _: None)
         assert holder(sqlite_url, "prod") is None
 
 

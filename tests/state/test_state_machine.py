@@ -58,7 +58,9 @@ def machine(make_world: Callable[[str], Any], reject: Callable[..., NewReject]) 
         def jobs(self, *states: JobState) -> list[Job]:
             return list(self.world.store.jobs("prod", states=states))
 
-        @rule(model=st.sampled_from(MODELS), kind=st.sampled_from(["incremental", "full", "limit", "backfill"]))
+        @rule(
+            model=st.sampled_from(MODELS), kind=st.sampled_from(["incremental", "full", "limit", "backfill", "recall"])
+        )
         def begin(self, model: str, kind: str) -> None:
             unsettled = [one for one in self.world.store.windows("prod", model=model) if one.ended_at is None]
             try:
@@ -189,7 +191,7 @@ def machine(make_world: Callable[[str], Any], reject: Callable[..., NewReject]) 
 
         @rule(model=st.sampled_from(MODELS))
         def reset(self, model: str) -> None:
-            self.world.store.reset("prod", model)
+            self.world.store.by_hand.reset("prod", model)
             self.cursors[model] = None
 
         @invariant()
@@ -256,7 +258,7 @@ def test_any_order_of_operations_keeps_the_promise(make_world: Any, reject: Any)
     run_state_machine_as_test(
         machine(make_world, reject),
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -37,7 +37,7 @@ def test_a_pipeline_that_nobody_registered_is_a_fault(store: Store) -> None:
     for call in (
         lambda: store.set_home("prod", "home"),
         lambda: store.begin_run("prod", "run", {}, "0"),
-        lambda: store.reset("prod"),
+        lambda: store.by_hand.reset("prod"),
         lambda: store.claim_destination("prod", "https://a", None, "key"),
     ):
         with pytest.raises(LookupError, match="pipeline prod is not registered"):
@@ -121,22 +121,22 @@ def test_reset_of_one_model_keeps_the_others(world: Any, reject: Any) -> None:
     users = world.seal(world.window("users"), (1, 2), rejects=[reject(1)])
     companies = world.sealed(3, model="companies")
     job = world.accepted([users[0], *companies])
-    report = world.store.reset_report("prod", "users")
+    report = world.store.by_hand.reset_report("prod", "users")
     assert report == ResetReport(("users",), windows=1, batches=2, undelivered=2, rejects=1, jobs=1, in_flight=1)
-    assert world.store.reset("prod", "users") == report
+    assert world.store.by_hand.reset("prod", "users") == report
     assert [one.model for one in world.store.windows("prod")] == ["companies"]
     [window] = world.store.complete(job.id, answer={}, total_rows=None)
     assert window.model == "companies"
     assert [one.model for one in world.store.model_states("prod")] == ["companies"]
     assert world.store.rejects("prod") == []
-    assert world.store.reset("prod", "nobody") == ResetReport((), 0, 0, 0, 0, 0, 0)
+    assert world.store.by_hand.reset("prod", "nobody") == ResetReport((), 0, 0, 0, 0, 0, 0)
     world.window("users")
 
 
 def test_a_job_whose_models_were_all_reset_can_still_be_followed(world: Any) -> None:
     batches = world.sealed()
     job = world.accepted(batches)
-    world.store.reset("prod", "users")
+    world.store.by_hand.reset("prod", "users")
     assert world.store.complete(job.id, answer={}, total_rows=None) == []
 
 
@@ -152,7 +152,7 @@ def test_reset_of_a_pipeline_keeps_the_other_pipelines_and_the_runs(world: Any, 
     world.deliver(children)
     store.record_merged("prod", "users", children[0].id)
     before = children[1].id
-    report = store.reset("prod")
+    report = store.by_hand.reset("prod")
     assert report == ResetReport(("users",), windows=1, batches=3, undelivered=0, rejects=1, jobs=1, in_flight=0)
     assert not store.has_history("prod")
     assert store.has_history("eu")

@@ -139,3 +139,33 @@ def test_many_rejects_cost_no_scan_each(world: Any, reject: Any) -> None:
                 )
             ).all()
         assert "uq_rejects_standing (model_id=? AND key_hash=?)" in str(plan)
+
+
+def test_two_bad_rows_of_one_key_of_which_one_changes(world: Any, reject: Any) -> None:
+    assert meet(world, reject(1, "k1"), reject(2, "k1")) == 2
+    window = world.window()
+    sealed = world.store.seal_window(
+        window.id,
+        batches=(),
+        rejects=[reject(3, "k1")],
+        again=[(reject(1, "k1").key_hash, reject(1, "k1").row_hash)],
+        counts=window.counts,
+        cursor_to=None,
+        properties={},
+    )
+    assert sealed.new_rejects == 1
+    standing = {one.row_hash[-1]: one for one in world.store.open_rejects("prod", "users")}
+    assert set(standing) == {1, 3}, "the first was read again as it is, the second is now the third"
+    assert standing[1].window_id == window.id
+
+
+def test_a_row_without_key_that_is_met_again(world: Any, reject: Any) -> None:
+    meet(world, reject(1, None, RejectKind.REJECTED, "batch-1"))
+    next_run(world)
+    window = world.window()
+    world.store.seal_window(
+        window.id, batches=(), rejects=(), again=[(None, reject(1, None).row_hash)], counts=window.counts,
+        cursor_to=None, properties={},
+    )  # fmt: skip
+    [found] = world.store.open_rejects("prod", "users")
+    assert (found.last_run, found.kind, found.batch_name) == (world.run, RejectKind.REJECTED, "batch-1")

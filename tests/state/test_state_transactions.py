@@ -98,7 +98,7 @@ def giving_up_a_window(world: Any, reject: Any) -> Callable[[], Any]:
 def resetting(world: Any, reject: Any) -> Callable[[], Any]:
     users, companies = two_models(world, reject)
     world.deliver([users[0], *companies])
-    return lambda: world.store.reset("prod")
+    return lambda: world.store.by_hand.reset("prod")
 
 
 def claiming(world: Any, _reject: Any) -> Callable[[], Any]:

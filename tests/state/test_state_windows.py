@@ -68,7 +68,9 @@ def test_a_model_that_loses_its_cursor_has_none(world: Any) -> None:
     assert (state.cursor, state.cursor_column) == (None, None)
 
 
-@pytest.mark.parametrize(("kind", "moves"), [("incremental", 1), ("full", 1), ("limit", 0), ("backfill", 0)])
+@pytest.mark.parametrize(
+    ("kind", "moves"), [("incremental", 1), ("full", 1), ("limit", 0), ("backfill", 0), ("recall", 0)]
+)
 def test_which_kinds_move_the_cursor(world: Any, kind: str, moves: int) -> None:
     batches = world.sealed(kind=kind)
     world.deliver(batches)

@@ -1,39 +1,32 @@
-"""`state show` and `state reset`: the state store by hand."""
+"""`state show`, `reset` and `discard`: the state store by hand; `state_moves` has the verbs that move it."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.options import Verb, later, shared
+from warehouse_sync.cli import state_moves
+from warehouse_sync.cli.ask import confirmed
+from warehouse_sync.cli.by_hand import changing, explain, keeping, known_model, save_export
+from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json, print_table
-from warehouse_sync.cli.session import Session, is_terminal
+from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
     from warehouse_sync.project.config import Config
-    from warehouse_sync.state.rows import ResetReport
+    from warehouse_sync.state.rows import Batch, ResetReport
     from warehouse_sync.state.store import Store
-
-LATER = ("discard", "adopt", "rename", "export", "import", "unlock")
-
-
-class StateGroup(click.Group):
-    """The verbs on the state; those of later versions are known by name."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb behind `state`."""
-        if args and args[0] in LATER:
-            raise later(f"`state {args[0]}`")
-        return super().resolve_command(ctx, args)
+    from warehouse_sync.values import CursorValue, Model
 
 
-@click.group(cls=StateGroup)
+@click.group()
 def state() -> None:
-    """Look at the state store, or make it forget."""
+    """Look at the state store, or change it.
+
+    What changes it says what it will do, asks (or takes --yes), and writes an export first, which `state import` puts
+    back.
+    """
 
 
 @state.command(cls=Verb, short_help="Show what the state store holds.")
@@ -115,40 +108,35 @@ def _print_state(found: dict[str, Any]) -> None:
 
 
 @state.command(cls=Verb, short_help="Forget what was sent; the next run sends it again.")
-@shared("config", "output")
+@shared("config", "vars", "output")
 @click.argument("model", required=False)
 @click.option("--all", "everything", is_flag=True, help="The whole pipeline, with its jobs and its destination.")
+@click.option("--cursor", metavar="VALUE", help="Forget nothing; the next run reads MODEL from this value on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def reset(session: Session, model: str | None, everything: bool, yes: bool) -> int:
+def reset(session: Session, model: str | None, everything: bool, cursor: str | None, yes: bool) -> int:
     """Forget what was sent of a model, or of the whole pipeline: the next run sends every row again.
+
+    With --cursor what was sent stays known, and only the place moves from which the next run reads.
 
     Nothing is deleted in Userpilot. Runs stay in the history.
     """
-    if (model is None) is not everything:
-        raise click.UsageError("name a model, or say --all for the whole pipeline.")
-    from warehouse_sync.errors import UsageError
-    from warehouse_sync.state.lease import hold_lease
-    from warehouse_sync.state.store import open_store
-
+    if (model is None) is not everything or (cursor is not None and model is None):
+        raise click.UsageError("name a model, or say --all for the whole pipeline; --cursor goes with a model.")
+    if model is not None and cursor is not None:
+        return _set_cursor(session, model, cursor, yes=yes)
     config = session.config
-    url = config.state.url.get_secret_value()
-    with session.store() as store:
-        if store.pipeline(config.name) is None:
-            raise UsageError(f"the state store knows nothing of pipeline `{config.name}`")
-    with open_store(url) as store, hold_lease(url, config.name, f"state reset of {config.file.name}"):
-        report = store.reset_report(config.name, model)
-        if model is not None and not report.models:
-            raise UsageError(
-                f"the state store knows no model `{model}`", hint="`warehouse-sync state show` lists them."
-            )
-        _explain(report, model)
-        if not yes and not _confirmed():
+    with changing(session, "reset") as store:
+        if model is not None:
+            known_model(store, config.name, model)
+        report = store.by_hand.reset_report(config.name, model)
+        explain(_what_is_forgotten(report, model))
+        if not (yes or confirmed()):
             return 1
-        session.keep_log()
+        save_export(session, store, "reset")
         # Files first: a snapshot without its state is an error at the next run, state without a snapshot is not.
         _remove_snapshots(config, report)
-        store.reset(config.name, model)
+        store.by_hand.reset(config.name, model)
         _sweep(config, store)
     what = f"model {model}" if model else f"pipeline {config.name}"
     session.console.event(
@@ -157,7 +145,7 @@ def reset(session: Session, model: str | None, everything: bool, yes: bool) -> i
     return 0
 
 
-def _explain(report: ResetReport, model: str | None) -> None:
+def _what_is_forgotten(report: ResetReport, model: str | None) -> list[str]:
     """What is about to be forgotten, and what that means."""
     lines = [
         f"This forgets {'model ' + model if model else 'the whole pipeline'}:",
@@ -171,14 +159,7 @@ def _explain(report: ResetReport, model: str | None) -> None:
     ]
     if report.in_flight:
         lines.append(f"{report.in_flight} job is on its way: its rows may arrive and will be sent again.")
-    for line in lines:
-        click.echo(line, err=True)
-
-
-def _confirmed() -> bool:
-    if not is_terminal(sys.stdin):
-        raise click.UsageError("nobody is there to ask: say --yes.")
-    return click.confirm("Go on?", err=True)
+    return lines
 
 
 def _remove_snapshots(config: Config, report: ResetReport) -> None:
@@ -186,6 +167,10 @@ def _remove_snapshots(config: Config, report: ResetReport) -> None:
 
     for name in report.models:
         snapshot_file(config.home, name).unlink(missing_ok=True)
+    with keeping(config) as keeper:
+        if keeper is not None:
+            for name in report.models:
+                keeper.drop(keeper.tables(config.name, name))
 
 
 def _sweep(config: Config, store: Store) -> None:
@@ -195,3 +180,162 @@ def _sweep(config: Config, store: Store) -> None:
 
     kept = tuple(known for known in BatchState if known is not BatchState.SUPERSEDED)
     Outbox(config.home).sweep({batch.name for batch in store.batches(config.name, states=kept)})
+
+
+# Another cursor
+
+
+def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.state.lifecycle import BatchState
+
+    pipeline = session.config.name
+    with changing(session, "reset") as store:
+        known = known_model(store, pipeline, name)
+        model = _model(session, name)
+        if known is None or known.cursor is None:
+            raise UsageError(
+                f"model `{name}` has no cursor yet", hint="its header's `begin` says where the first run starts."
+            )
+        value = _parsed(session, model, known.cursor, text)
+        on_their_way = store.batches(pipeline, model=name, states=(BatchState.SENT, BatchState.HELD))
+        if on_their_way:
+            raise UsageError(
+                f"{len(on_their_way)} batches of `{name}` are with a job, which will move the cursor when it ends",
+                hint="let a run end it first, or decide with `warehouse-sync retry --resend | --settle`.",
+            )
+        sealed = store.batches(pipeline, model=name, states=(BatchState.SEALED,))
+        explain(_what_is_read(model, known.cursor, value, sealed))
+        if not (yes or confirmed()):
+            return 1
+        save_export(session, store, "reset")
+        for window_id in sorted({batch.window_id for batch in sealed}):
+            store.supersede_window(window_id)
+        store.by_hand.set_cursor(pipeline, name, value)
+        _begin_snapshot(session.config, store, model)
+    session.console.event("state_reset", f"the next run reads {name} from {value.text} on", models=[name])
+    return 0
+
+
+def _model(session: Session, name: str) -> Model:
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.project.model import BrokenModel
+
+    found = next((model for model in session.models if model.name == name), None)
+    if found is None:
+        raise UsageError(f"there is no model file `{name}`", hint="`warehouse-sync ls` lists them.")
+    if isinstance(found, BrokenModel):
+        raise found.error
+    return found
+
+
+def _parsed(session: Session, model: Model, before: CursorValue, text: str) -> CursorValue:
+    from warehouse_sync.changes.window import parse
+    from warehouse_sync.errors import ModelError, UsageError
+
+    try:
+        return parse(text, before.kind, session.config.models.timezone, model)
+    except ModelError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed: list[Batch]) -> list[str]:
+    from warehouse_sync.changes.window import order
+
+    lines = [f"This moves the cursor of {model.name} from {before.text} to {value.text}."]
+    if sealed:
+        lines.append(
+            f"{sum(b.rows for b in sealed):,} rows that were read and not sent are given up, to be read again."
+        )
+    if order(value) > order(before):
+        lines.append("Rows between the two are not read, and not sent.")
+    elif model.unique_key:
+        lines.append("Rows from there on are read again and compared: only new and changed ones are sent.")
+    else:
+        lines.append("The model has no `unique_key`: rows from there on are sent again, and count twice in Userpilot.")
+    return lines
+
+
+def _begin_snapshot(config: Config, store: Store, model: Model) -> None:
+    """Where the snapshot is lost, an empty one that stands where the state does: the model can go on from here."""
+    from warehouse_sync.changes.snapshot import Snapshot, snapshot_file
+    from warehouse_sync.run import engine_of
+
+    known = store.model_state(config.name, model.name)
+    if snapshot_file(config.home, model.name).exists() or known is None:
+        return
+    if config.snapshot.where == "warehouse" and model.unique_key:
+        return
+    unmerged = store.mergeable(config.name, model.name)
+    merged = unmerged[-1].delivery_seq if unmerged else known.merged_batch
+    if not merged:
+        return
+    connection = engine_of(config, spill=False).connect()
+    try:
+        Snapshot(snapshot_file(config.home, model.name), ()).begin(connection, merged)
+    finally:
+        connection.close()
+    if unmerged:
+        store.record_merged(config.name, model.name, unmerged[-1].id)
+    explain([f"The snapshot of {model.name} is lost: what is read from there on counts as new."])
+
+
+# What is not delivered
+
+
+@state.command(cls=Verb, short_help="Give up what was read and not delivered; it is read again.")
+@shared("config", "output")
+@click.argument("model", required=False)
+@click.option("--all", "everything", is_flag=True, help="Of every model.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def discard(session: Session, model: str | None, everything: bool, yes: bool) -> int:
+    """Give up the batches of a model that were read and not delivered. The cursor stays: the next run reads them again.
+
+    Batches of a job on its way are followed all the same.
+    """
+    if (model is None) is not everything:
+        raise click.UsageError("name a model, or say --all for every model.")
+    from warehouse_sync.state.lifecycle import BatchState, WindowState
+
+    pipeline = session.config.name
+    with changing(session, "discard") as store:
+        if model is not None:
+            known_model(store, pipeline, model)
+        given_up = store.batches(pipeline, model=model, states=(BatchState.SEALED, BatchState.HELD))
+        if not given_up:
+            session.console.event("nothing_to_discard", "nothing was read and not delivered")
+            return 0
+        explain(_what_is_given_up(given_up))
+        if not (yes or confirmed()):
+            return 1
+        save_export(session, store, "discard")
+        store.supersede_batches([batch.id for batch in given_up])
+        _sweep(session.config, store)
+        left = store.windows(pipeline, model=model, states=(WindowState.READY,))
+    rows = sum(batch.rows for batch in given_up)
+    more = "" if not left else f"; {len(left)} windows wait for the job that has the rest of them"
+    session.console.event(
+        "state_discarded", f"{rows:,} rows are given up, and read again by the next run{more}", rows=rows
+    )
+    return 0
+
+
+def _what_is_given_up(given_up: list[Batch]) -> list[str]:
+    from warehouse_sync.state.lifecycle import BatchState
+
+    lines = ["This gives up batches that are not delivered; the cursor stays, the next run reads their rows again:"]
+    for name in sorted({batch.model for batch in given_up}):
+        mine = [batch for batch in given_up if batch.model == name]
+        lines.append(f"  {name}  {len(mine):,} batches, {sum(batch.rows for batch in mine):,} rows")
+    held = [batch for batch in given_up if batch.state is BatchState.HELD]
+    if held:
+        lines.append(
+            f"{sum(batch.rows for batch in held):,} of the rows are held: nobody can tell whether they arrived."
+            " Profiles are overwritten; events that did arrive count twice."
+        )
+    return lines
+
+
+for verb in (state_moves.adopt, state_moves.rename, state_moves.unlock, state_moves.export, state_moves.import_):
+    state.add_command(verb)

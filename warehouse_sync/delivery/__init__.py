@@ -6,5 +6,6 @@ what becomes of a failed one, `asking` how patiently the API is asked.
 
 from warehouse_sync.delivery.asking import Timing
 from warehouse_sync.delivery.deliver import Delivery
+from warehouse_sync.delivery.outcome import Decision
 
-__all__ = ["Delivery", "Timing"]
+__all__ = ["Decision", "Delivery", "Timing"]

@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery.asking import Asking, JobsOutOfReach, Timing, poll_step
+from warehouse_sync.delivery.outcome import Decision, Delivered, answer_of
 from warehouse_sync.delivery.packing import order, pack, rows_of
 from warehouse_sync.delivery.quarantine import Outage, Quarantine
 from warehouse_sync.delivery.reconcile import LISTS_UNTIL_LOST, Reconciler
@@ -38,7 +38,6 @@ from warehouse_sync.patience import UPLOAD_GRACE, Patience, growing_pause
 from warehouse_sync.state.lifecycle import BatchState, JobState
 from warehouse_sync.state.rows import Batch, Job
 from warehouse_sync.userpilot.job import FAILED, RemoteJob
-from warehouse_sync.userpilot.reasons import parse_reason
 
 if TYPE_CHECKING:
     from warehouse_sync.userpilot.client import Client
@@ -48,16 +47,6 @@ KEPT_HINT = "it is kept and goes again with the next run; `warehouse-sync histor
 TOO_LARGE = 413
 REFUSES_THE_FILE = (400, 422)
 """Statuses that may be about single rows: treated like a job that failed."""
-
-
-@dataclass
-class Delivered:
-    """What this run delivered, and why a model's rows still wait: `trouble` of this run, `held` for a person."""
-
-    jobs: dict[str, int] = field(default_factory=dict)
-    trouble: dict[str, WarehouseSyncError] = field(default_factory=dict)
-    held: dict[str, WarehouseSyncError] = field(default_factory=dict)
-    damaged: set[int] = field(default_factory=set)
 
 
 class Delivery:
@@ -92,6 +81,31 @@ class Delivery:
             elif found := self._reconcile(job):
                 self._follow(self._accept(job, found))
         self._recall()
+        self._show_held()
+
+    def decide(self, decision: Decision) -> None:
+        """Do what a person decided about held batches; those that Userpilot works on again stay held."""
+        for job in self._store.jobs(self._context.pipeline, states=(JobState.HELD,)):
+            batches = [b for b in self._store.job_batches(job.id) if b.state is BatchState.HELD and b.job_id == job.id]
+            chosen = [batch for batch in batches if batch.model in decision.models]
+            if job.id not in decision.jobs or not chosen:
+                continue
+            remote = self._asking.job(job) if job.remote_id else None
+            if remote is not None and not remote.is_terminal:
+                self._say(
+                    "job_runs_again",
+                    f"job {job.filename} is `{remote.status}` at Userpilot now: its batches stay held until it ends",
+                    level="warn",
+                    job=job.filename,
+                )
+                continue
+            resolved = self._quarantine.mended(chosen, set()) if decision.arrived else []
+            ids = [batch.id for batch in chosen]
+            self._store.decide(job.id, ids, arrived=decision.arrived, resolved=resolved)
+            rows, names = sum(batch.rows for batch in chosen), ", ".join(sorted({batch.model for batch in chosen}))
+            what = "are taken as arrived" if decision.arrived else "go again"
+            self._say("held_decided", f"{rows:,} rows of {names} from job {job.filename} {what}", job=job.filename)
+        self.done.held.clear()
         self._show_held()
 
     def deliver(self, models: set[str]) -> None:
@@ -385,12 +399,4 @@ class Delivery:
         self._context.reporter.event(code, message, level=level, **data)
 
 
-def answer_of(remote: RemoteJob) -> dict[str, Any]:
-    """The API's last word about a job, without the rows that its reasons may print."""
-    kept = {key: value for key, value in remote.raw.items() if key != "reason_for_failure"}
-    if remote.reasons:
-        kept["reasons"] = [parse_reason(text).message for text in remote.reasons[:20]]
-    return kept
-
-
-__all__ = ["Delivered", "Delivery", "Timing"]
+__all__ = ["Delivery"]

@@ -142,17 +142,27 @@ class Quarantine:
         return [reject for batch, bad in found for reject in self._rejects(batch, bad)]
 
     def mended(self, batches: Sequence[Batch], refused: set[bytes | None]) -> list[int]:
-        """Open rejects whose keys are in these delivered batches, but for those that were refused again."""
+        """Open rejects whose keys are in these delivered batches, but for those that were refused again.
+
+        A row that was read as bad beside the delivered one of its key is still bad.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         store, outbox = self._context.store, self._context.outbox
         resolved: list[int] = []
         for model in {batch.model for batch in batches}:
-            waiting = {r.key_hash: r.id for r in store.open_rejects(self._context.pipeline, model) if r.key_hash}
+            waiting = [
+                r for r in store.open_rejects(self._context.pipeline, model) if r.key_hash not in {None, *refused}
+            ]
             for batch in (batch for batch in batches if waiting and batch.model == model):
                 if outbox.keys(batch.name).is_file():
                     hashes = pq.read_table(outbox.keys(batch.name), columns=["key_hash"]).column(0)
-                    resolved += [waiting[found] for found in (set(waiting) - refused) & set(hashes.to_pylist())]
+                    known = pa.array([reject.key_hash for reject in waiting], hashes.type)
+                    arrived = pc.is_in(known, hashes).to_pylist()
+                    pairs = zip(waiting, arrived, strict=True)
+                    resolved += [reject.id for reject, here in pairs if here and reject.window_id != batch.window_id]
         return resolved
 
     def _echoed(self, batches: Sequence[Batch], reasons: Sequence[Reason]) -> list[tuple[Batch, dict[int, str]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,23 @@ class Database:
         self.engine = engine
         self.where = where
         self._writer = engine.execution_options(writes=True)
+        self.fence: Callable[[Connection], None] | None = None
+        """Asked inside every writing transaction, which ends with what it raises: may this process still write?"""
 
     def write(self) -> AbstractContextManager[Connection]:
         """One writing transaction: committed as a whole, or not at all when the block raises."""
-        return self._transaction(self._writer)
+        return self._transaction(self._writer, self.fence)
 
     def read(self) -> AbstractContextManager[Connection]:
         """One reading transaction: it sees one moment of the store."""
         return self._transaction(self.engine)
 
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+    def _transaction(self, engine: Engine, fence: Callable[[Connection], None] | None = None) -> Iterator[Connection]:
         try:
             with engine.begin() as connection:
+                if fence is not None:
+                    fence(connection)
                 yield connection
         except IntegrityError as error:
             raise IllegalMove(f"the state store refuses the change: {_reason(error)}") from None

@@ -188,6 +188,35 @@ def end(
         move(connection, BATCH, rest, BatchState.HELD)
 
 
+def decide(
+    connection: Connection,
+    job_id: int,
+    batch_ids: Sequence[int],
+    *,
+    arrived: bool,
+    resolved: Sequence[int],
+    now: datetime,
+) -> list[int]:
+    """What a person knows of held batches of a held job: they arrived, or go again; returns the windows that settled.
+
+    The job is over when none of its batches is held any more: completed when all that it still has arrived.
+    """
+    mine = {batch.id: batch for batch in covered(connection, job_id) if batch.job_id == job_id}
+    if not batch_ids or any(id_ not in mine or mine[id_].state is not BatchState.HELD for id_ in batch_ids):
+        raise IllegalMove(f"job {job_id} does not hold these batches")
+    chosen = [mine[id_] for id_ in batch_ids]
+    if arrived:
+        _deliver(connection, job_id, chosen, now)
+        rejects.close(connection, resolved, RejectState.RESOLVED, now)
+    else:
+        move(connection, BATCH, batch_ids, BatchState.SEALED, only=[BatchState.HELD], job_id=None)
+    rest = [batch for batch in covered(connection, job_id) if batch.job_id == job_id]
+    if all(batch.state is not BatchState.HELD for batch in rest):
+        over = JobState.COMPLETED if rest else JobState.FAILED
+        move(connection, JOB, [job_id], over, only=[JobState.HELD], ended_at=now)
+    return windows.settle(connection, [batch.window_id for batch in chosen], now) if arrived else []
+
+
 def mergeable(connection: Connection, pipeline: str, model: str) -> list[Batch]:
     """Delivered batches that the snapshot does not hold yet, in the order of their delivery."""
     statement = windows.select_batches().where(pipeline_table.c.name == pipeline, models.c.name == model)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 LEASE = timedelta(seconds=90)
 RENEW = timedelta(seconds=15)
 RETRY = timedelta(seconds=0.5)
+NAMELESS = timedelta(seconds=1)
+"""How long a holder gets to write down who it is: it took the lock a moment ago, or is giving it back."""
 
 Clock = Callable[[], datetime]
 
@@ -62,6 +64,10 @@ class Lease(Protocol):
 
     def check(self) -> None:
         """Raise LocalStateLost when the lease is no longer ours; called right before each upload."""
+        ...
+
+    def fence(self, connection: Connection) -> None:
+        """The same inside a writing transaction of the store: until that ends, nobody else takes the lease."""
         ...
 
 
@@ -126,12 +132,7 @@ def lock_path(store_url: str, destination_key: str) -> Path | None:
     return path.with_name(f"{path.name}.{plain}.lock")
 
 
-class _Taken(Protocol):
-    def check(self) -> None: ...
-
-    @property
-    def holder(self) -> Holder: ...
-
+class _Taken(Lease, Protocol):
     def release(self) -> None: ...
 
 
@@ -148,13 +149,14 @@ def _patiently(
         taken = take()
         if taken is not None and not isinstance(taken, Holder):
             break
-        if waited >= patience:
+        nameless = taken is None and waited < NAMELESS
+        if waited >= patience and not nameless:
             who = "another run" if taken is None else str(taken)
             raise LeaseHeld(
                 f"another run of {destination_key} is at work: {who}",
                 hint="Wait for it to end, or let this run wait: --wait 5m",
             )
-        pause = min(RETRY, patience - waited)
+        pause = RETRY / 25 if nameless else min(RETRY, patience - waited)
         sleep(pause.total_seconds())
         waited += pause
     try:
@@ -209,6 +211,10 @@ class _FileLease:
         """The lock itself cannot be lost, but its file can."""
         if not self._is_the_file():
             raise _lost(f"{self._path} was deleted or replaced")
+
+    def fence(self, connection: Connection) -> None:
+        """As `check`: the system keeps the lock for as long as this process lives."""
+        self.check()
 
     def release(self) -> None:
         """Give the lock back. The file stays: deleting it could take it from the next holder."""
@@ -306,10 +312,25 @@ class RowLease:
         with self._database.read() as connection:
             row = connection.execute(select(leases).where(leases.c.key == self._key)).one_or_none()
             now = _now(connection, self._clock)
-        if row is None or row.token != self._token:
-            raise _lost("it ran out and another run took it" if row else "its row is gone")
-        if row.expires_at <= now:
+        self._compare(None if row is None else row.token)
+        if row is not None and row.expires_at <= now:
             raise _lost("it ran out before it could be renewed")
+
+    def fence(self, connection: Connection) -> None:
+        """Lock the row, ours or not: who wants to take it over waits for this transaction.
+
+        One that ran out while nobody took it is still ours: there is nobody who could have acted in between.
+        """
+        from sqlalchemy import select
+
+        from warehouse_sync.state.tables import leases
+
+        mine = select(leases.c.token).where(leases.c.key == self._key).with_for_update(read=True)
+        self._compare(connection.scalar(mine))
+
+    def _compare(self, token: str | None) -> None:
+        if token != self._token:
+            raise _lost("it ran out and another run took it" if token else "its row is gone")
 
     def release(self) -> None:
         """Stop renewing and give the row back, if it is still ours."""

@@ -5,26 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectState, sources
 from warehouse_sync.state.moves import chunks, insert_into
 from warehouse_sync.state.rows import NewReject, Reject
 from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, windows
 
+RowId = tuple[bytes | None, bytes]
+"""Key hash (None without a key) and row hash."""
+
 
 def upsert(
-    connection: Connection, window_id: int, found: Sequence[NewReject], *, run_id: int | None, now: datetime
+    connection: Connection,
+    window_id: int,
+    found: Sequence[NewReject],
+    *,
+    again: Sequence[RowId] = (),
+    run_id: int | None,
+    now: datetime,
 ) -> int:
     """Write down the rejects that a window met; returns how many are new.
 
-    One that stands (open or dismissed) with the same key and row is met again, not new. Open ones of a key that this
-    window did not meet are about an older row of that key: resolved. `run_id` None means the window's own run.
+    One that stands (open or dismissed) with the same key and row is met again, not new; so are those of `again`, rows
+    that were read and kept back as they are. Open ones of a key that this window did not meet are about an older row
+    of that key: resolved. `run_id` None means the window's own run.
     """
-    if not found:
+    if not found and not again:
         return 0
     row = connection.execute(select(windows.c.model_id, windows.c.run_id).where(windows.c.id == window_id)).one()
     met = {"window_id": window_id, "last_run": run_id or row.run_id}
+    _meet_again(connection, row.model_id, again, met)
     before = _standing(connection, row.model_id)
     new = insert_into(connection, rejects)
     upserted = new.on_conflict_do_update(
@@ -53,6 +64,18 @@ def upsert(
     added = _standing(connection, row.model_id) - before
     _replace(connection, row.model_id, window_id, found, now)
     return added
+
+
+def _meet_again(connection: Connection, model_id: int, again: Sequence[RowId], met: dict[str, int]) -> None:
+    """Note on standing rejects that their rows are still there."""
+    same = update(rejects).where(
+        STANDING,
+        rejects.c.model_id == model_id,
+        rejects.c.key_hash == bindparam("of_key"),
+        rejects.c.row_hash == bindparam("of_row"),
+    )
+    for part in chunks([{"of_key": key_hash or b"", "of_row": row_hash} for key_hash, row_hash in again]):
+        connection.execute(same.values(met), list(part))
 
 
 def _standing(connection: Connection, model_id: int) -> int:
@@ -85,6 +108,17 @@ def close(connection: Connection, ids: Iterable[int], state: RejectState, now: d
         )
         closed += connection.execute(statement.values(state=state, closed_at=now)).rowcount
     return closed
+
+
+def prune(connection: Connection, pipeline: str, before: datetime) -> int:
+    """Forget resolved rejects that closed before then; returns how many. Dismissed ones still keep their rows back."""
+    mine = (
+        select(models.c.id).join(pipelines, pipelines.c.id == models.c.pipeline_id).where(pipelines.c.name == pipeline)
+    )
+    old = delete(rejects).where(
+        rejects.c.model_id.in_(mine), rejects.c.state == RejectState.RESOLVED, rejects.c.closed_at < before
+    )
+    return connection.execute(old).rowcount
 
 
 def list_rejects(

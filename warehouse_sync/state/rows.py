@@ -15,7 +15,7 @@ from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
-WindowKind = Literal["incremental", "full", "limit", "backfill"]
+WindowKind = Literal["incremental", "full", "limit", "backfill", "recall"]
 # The other kinds read a part on request: their end says nothing about how far the model has been read.
 CURSOR_MOVING: tuple[WindowKind, ...] = ("incremental", "full")
 

@@ -8,7 +8,7 @@ or `DiskError`. Lists come in the order of ids, which is the order in which thin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,7 +16,9 @@ from warehouse_sync.state import jobs as _jobs
 from warehouse_sync.state import pipelines as _pipelines
 from warehouse_sync.state import rejects as _rejects
 from warehouse_sync.state import windows as _windows
+from warehouse_sync.state.by_hand import ByHand
 from warehouse_sync.state.database import Database, open_database
+from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectState, WindowState
 from warehouse_sync.state.moves import JOB, move
 from warehouse_sync.state.rows import (
@@ -29,7 +31,6 @@ from warehouse_sync.state.rows import (
     NewWindow,
     Pipeline,
     Reject,
-    ResetReport,
     Run,
     RunHistory,
     Sealed,
@@ -75,6 +76,10 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
+
+    def only_under(self, lease: Lease) -> None:
+        """From now on change nothing once this lease is lost: LocalStateLost, in the transaction itself."""
+        self._database.fence = lease.fence
 
     # Pipelines and destinations
 
@@ -194,9 +199,11 @@ class Store:
         counts: Counts,
         cursor_to: CursorValue | None,
         properties: dict[str, str],
+        again: Sequence[tuple[bytes | None, bytes]] = (),
     ) -> Sealed:
         """`extracting` -> `ready`, with its sealed batches and its rejects; without batches it settles at once.
 
+        `again`: key hash and row hash of refused rows that were read once more and are as they were.
         `cursor_to` is the greatest cursor among the rows read, None when there was none: the cursor stays. It moves
         when the window settles, and only for the kinds incremental and full. `properties`: name -> Userpilot type.
         """
@@ -211,7 +218,7 @@ class Store:
                 properties=properties,
                 now=now,
             )
-            opened = _rejects.upsert(connection, window_id, rejects, run_id=self._run_id, now=now)
+            opened = _rejects.upsert(connection, window_id, rejects, again=again, run_id=self._run_id, now=now)
             settled = [] if batches else _windows.settle(connection, [window_id], now)
             return Sealed(opened, bool(settled))
 
@@ -375,6 +382,18 @@ class Store:
         with self._database.write() as connection:
             _jobs.end(connection, job_id, JobState.HELD, held=True, resend=resend, reason=reason)
 
+    def decide(
+        self, job_id: int, batch_ids: Sequence[int], *, arrived: bool, resolved: Sequence[int] = ()
+    ) -> list[Window]:
+        """A person's word on `held` batches of a job: `delivered` when they `arrived`, otherwise `sealed` again.
+
+        `resolved` are ids of rejects whose keys arrived. Returns the windows that settled. The job is `completed` or
+        `failed` once none of its batches is held.
+        """
+        with self._database.write() as connection:
+            settled = _jobs.decide(connection, job_id, batch_ids, arrived=arrived, resolved=resolved, now=self._clock())
+            return [_known(_windows.window(connection, window_id)) for window_id in settled]
+
     def job(self, job_id: int) -> Job | None:
         """One job."""
         with self._database.read() as connection:
@@ -428,19 +447,14 @@ class Store:
         with self._database.write() as connection:
             return _rejects.close(connection, ids, RejectState.DISMISSED, self._clock())
 
+    def prune_rejects(self, pipeline: str, keep: timedelta) -> int:
+        """Forget rejects that were resolved longer ago than `keep`; returns how many."""
+        with self._database.write() as connection:
+            return _rejects.prune(connection, pipeline, self._clock() - keep)
+
     # By hand
 
-    def reset_report(self, pipeline: str, model: str | None = None) -> ResetReport:
-        """What `reset` would forget."""
-        with self._database.read() as connection:
-            return _pipelines.reset_report(connection, pipeline, model)
-
-    def reset(self, pipeline: str, model: str | None = None) -> ResetReport:
-        """Forget one model, or the whole pipeline with its jobs and destination; says what it forgot.
-
-        Runs stay as history, and so do the counters behind file names and `delivery_seq`.
-        """
-        with self._database.write() as connection:
-            report = _pipelines.reset_report(connection, pipeline, model)
-            _pipelines.reset(connection, pipeline, model)
-            return report
+    @property
+    def by_hand(self) -> ByHand:
+        """What people do to the state: forget, rename, move, take out and put back."""
+        return ByHand(self._database, self._clock)

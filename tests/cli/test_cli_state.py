@@ -1,0 +1,432 @@
+"""`state …`: each verb says what it does, asks, and is undone by `import` of the export that it made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from warehouse_sync.state.lifecycle import BatchState
+from warehouse_sync.state.store import open_store
+from warehouse_sync.userpilot.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from harness import Project
+
+Rows = Callable[[], list[dict[str, Any]]]
+
+
+def url_of(project: Project) -> str:
+    return f"sqlite:///{project.folder}/.warehouse_sync/state.db"
+
+
+def tables(project: Project, name: str = "prod") -> dict[str, Any]:
+    """Everything that the store holds, but for runs and the counters that never go back."""
+    with open_store(url_of(project), read_only=True) as store:
+        found: dict[str, Any] = store.by_hand.take_out(name)
+    del found["runs"]
+    for row in found["pipelines"]:
+        del row["job_number"], row["delivery_seq"]
+    return found
+
+
+def export_of(err: str) -> str:
+    """The path of the export that a verb says it made."""
+    found = re.search(r"state import (\S+\.zip)` undoes this", err)
+    assert found is not None, err
+    return found.group(1)
+
+
+def undo(project: Project, err: str) -> None:
+    project.cli.here("state", "import", export_of(err), "--yes").check()
+
+
+@pytest.fixture
+def synced(project: Project) -> Project:
+    """A project after a run, with a refused row."""
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
+    project.cli.here("run").check(1)
+    return project
+
+
+def test_a_reset_can_be_undone(synced: Project, imported: Rows) -> None:
+    before = tables(synced)
+    for words in (["users"], ["--all"]):
+        err = synced.cli.here("state", "reset", *words, "--yes").check().err
+        assert tables(synced) != before
+        path = Path(export_of(err))
+        assert path.parent == synced.home / "exports"
+        assert path.stat().st_mode & 0o777 == 0o600
+        undo(synced, err)
+        assert tables(synced) == before
+    synced.cli.here("run").check()
+    assert len(imported()) == 7, "nothing goes again"
+
+
+def test_an_import_can_be_undone(synced: Project) -> None:
+    first = synced.cli.here("state", "export").check().out.strip()
+    synced.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+    synced.cli.here("run").check()
+    later = tables(synced)
+    result = synced.cli.here("state", "import", first, "--yes").check()
+    assert "What was delivered since then is forgotten" in result.err
+    assert tables(synced) != later
+    undo(synced, result.err)
+    assert tables(synced) == later
+    synced.cli.here("run").check()
+
+
+def test_what_was_delivered_since_an_export_goes_again(synced: Project, imported: Rows) -> None:
+    first = synced.cli.here("state", "export").check().out.strip()
+    synced.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+    synced.cli.here("run").check()
+    synced.cli.here("state", "import", first, "--yes").check()
+    synced.cli.here("run").check()
+    assert Counter(row["user_id"] for row in imported() if row["event_type"] == "identify_user")["u9"] == 2
+
+
+def test_a_state_moves_to_another_store(synced: Project, imported: Rows) -> None:
+    path = synced.cli.here("state", "export", "out.zip").check().out.strip()
+    before = tables(synced)
+    synced.write_config("state: {url: 'sqlite:///../other.db', dir: ../.warehouse_sync}\n")
+    with open_store(f"sqlite:///{synced.folder}/other.db") as store:
+        store.register_pipeline("neighbour", "x")
+        run = store.begin_run("neighbour", "run", {}, "0")
+        assert run == 1, "an id that the export has too"
+    synced.cli.here("state", "import", path, "--yes").check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7
+    with open_store(f"sqlite:///{synced.folder}/other.db", read_only=True) as store:
+        found = store.by_hand.take_out("prod")
+        assert [row["verb"] for row in found["runs"]] == ["run", "run"]
+        assert [row["cursor"] for row in found["models"]] == [row["cursor"] for row in before["models"]]
+        assert len(store.runs("neighbour", 9)) == 1
+
+
+def test_undelivered_batches_are_in_an_export(project: Project, sandbox: Sandbox, imported: Rows) -> None:
+    sandbox.job_seconds = 60
+    project.write_config("delivery: {job_timeout: 1ms}\n")
+    project.cli.here("run").check(1)
+    err = project.cli.here("state", "reset", "--all", "--yes").check().err
+    assert not list((project.home / "outbox").glob("*/*"))
+    undo(project, err)
+    sandbox.finish_jobs()
+    sandbox.job_seconds = 0
+    project.write_config()
+    project.cli.here("run").check()
+    assert len(imported()) == 7
+
+
+def test_files_that_are_no_export(synced: Project) -> None:
+    good = synced.cli.here("state", "export").check().out.strip()
+    assert "is there already" in synced.cli.here("state", "export", good).check(2).err
+    assert "does not exist" in synced.cli.here("state", "import", "nothing.zip", "--yes").check(2).err
+    (synced.folder / "bad.zip").write_bytes(Path(good).read_bytes()[:-200])
+    assert "damaged, or no export" in synced.cli.here("state", "import", "bad.zip", "--yes").check(2).err
+    for change, said in (
+        ({"format": 2}, "is of format 2, this program knows 1"),
+        ({"pipeline": "other"}, "is of pipeline `other`, the YAML names `prod`"),
+        ({"files": "../evil"}, "damaged, or no export"),
+        ({"tables": {}}, "the export has no `pipelines`"),
+        ({"columns": 1}, "has other columns than this program knows"),
+    ):
+        changed(Path(good), synced.folder / "changed.zip", **change)
+        assert said in synced.cli.here("state", "import", "changed.zip", "--yes").check(2).err
+    before = tables(synced)
+    synced.cli.here("run").check()
+    assert tables(synced)["models"][0]["cursor"] == before["models"][0]["cursor"]
+
+
+def changed(source: Path, target: Path, **change: Any) -> None:
+    """A copy of an export with another manifest, other tables, or a file of another place."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        manifest, state = json.loads(old.read("manifest.json")), json.loads(old.read("state.json"))
+        manifest |= {name: value for name, value in change.items() if name in manifest}
+        state = change.get("tables", state)
+        if "columns" in change:
+            state["models"][0]["strange"] = 1
+        new.writestr("manifest.json", json.dumps(manifest))
+        new.writestr("state.json", json.dumps(state))
+        if "files" in change:
+            new.writestr(f"files/{change['files']}", "x")
+
+
+# Cursor
+
+
+def test_another_cursor(synced: Project, imported: Rows) -> None:
+    before = tables(synced)
+    synced.execute("UPDATE users SET plan = 'mended' WHERE id = 'u1'")
+    synced.cli.here("run").check()
+    assert len(imported()) == 7, "u1 lies behind the cursor"
+    result = synced.cli.here("state", "reset", "users", "--cursor", "2025-01-01", "--yes").check()
+    assert "Rows from there on are read again and compared" in result.err
+    synced.cli.here("run").check()
+    assert [row["user_id"] for row in imported()[7:]] == ["u1"]
+    result = synced.cli.here("state", "reset", "events", "--cursor", "2025-01-05T00:02:00", "--yes").check()
+    assert "rows from there on are sent again" in result.err
+    undo(synced, result.err)
+    synced.cli.here("run").check()
+    assert len(imported()) == 8
+    assert "Rows between the two are not read" in synced.cli.here(
+        "state", "reset", "users", "--cursor", "2026-01-01", "--yes"
+    ).check().err  # fmt: skip
+    assert before["models"] != tables(synced)["models"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--all", "--cursor", "1"], "--cursor goes with a model"),
+        (["users", "--cursor", "soon"], "`soon` is no value of the cursor"),
+        (["nobody", "--cursor", "1"], "the state store knows no model `nobody`"),
+        (["gone", "--cursor", "2025-01-01"], "there is no model file `gone`"),
+    ],
+)
+def test_cursors_that_cannot_be(synced: Project, words: list[str], said: str) -> None:
+    synced.write_model("gone", "{{ config(event='identify_company') }} select 'c' as company_id")
+    synced.cli.here("run", "-s", "gone").check()
+    (synced.folder / "models_sql" / "gone.sql").unlink()
+    before = tables(synced)
+    assert said in synced.cli.here("state", "reset", *words, "--yes").check(2).err
+    assert tables(synced) == before
+
+
+def test_a_cursor_for_a_model_whose_snapshot_is_lost(synced: Project, imported: Rows) -> None:
+    (synced.home / "snapshots" / "users.duckdb").unlink()
+    assert "state reset users" in synced.cli.here("run").check(1).err
+    result = synced.cli.here("state", "reset", "users", "--cursor", "2025-01-03", "--yes").check()
+    assert "The snapshot of users is lost: what is read from there on counts as new" in result.err
+    synced.cli.here("run").check()
+    assert [row["user_id"] for row in imported()[7:]] == ["u3"]
+    synced.cli.here("run").check()
+    assert len(imported()) == 8
+
+
+def test_a_cursor_waits_for_the_job(project: Project, sandbox: Sandbox) -> None:
+    project.cli.here("run").check()
+    sandbox.job_seconds = 60
+    project.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+    project.write_config("delivery: {job_timeout: 1ms}\n")
+    project.cli.here("run").check(1)
+    err = project.cli.here("state", "reset", "users", "--cursor", "2025-01-01", "--yes").check(2).err
+    assert "1 batches of `users` are with a job" in err
+
+
+# Discard
+
+
+def test_discard(project: Project, sandbox: Sandbox, imported: Rows) -> None:
+    assert "knows nothing of pipeline" in project.cli.here("state", "discard", "--all", "--yes").check(2).err
+    sandbox.inject("upload:500*99")
+    project.write_config("delivery: {busy_timeout: 200ms, grace: 100ms}\n")
+    project.cli.here("run").check(1)
+    sandbox.clear_faults()
+    result = project.cli.here("state", "discard", "--all", "--yes").check()
+    assert "users  1 batches, 3 rows" in result.err
+    assert not list((project.home / "outbox").glob("*/*"))
+    project.execute("UPDATE users SET plan = 'mended' WHERE id = 'u1'")
+    project.write_config()
+    project.cli.here("run").check()
+    assert Counter(row["metadata"].get("plan") for row in imported())["mended"] == 1
+    assert len(imported()) == 7
+    assert "nothing was read and not delivered" in project.cli.here("state", "discard", "--all").check().err
+
+
+def test_discard_of_held_rows_and_back(project: Project, sandbox: Sandbox) -> None:
+    sandbox.inject("job:partial")
+    project.write_config("delivery: {grace: 100ms}\n")
+    project.cli.here("run").check(1)
+    before = tables(project)
+    assert "name a model, or say --all" in project.cli.here("state", "discard").check(2).err
+    result = project.cli.here("state", "discard", "events", "--yes").check()
+    assert "4 of the rows are held: nobody can tell whether they arrived" in result.err
+    with open_store(url_of(project), read_only=True) as store:
+        assert store.batches("prod", states=[BatchState.HELD]) == []
+    undo(project, result.err)
+    assert tables(project) == before
+
+
+# Adopt
+
+
+def test_nothing_to_adopt(synced: Project) -> None:
+    assert "nothing to adopt" in synced.cli.here("state", "adopt").check().err
+
+
+def test_an_empty_folder_is_adopted(project: Project, sandbox: Sandbox, imported: Rows) -> None:
+    project.cli.here("run", "-s", "users").check()
+    sandbox.inject("upload:500*99")
+    project.write_config("delivery: {busy_timeout: 200ms, grace: 100ms}\n")
+    project.cli.here("run", "-s", "events").check(1)
+    sandbox.clear_faults()
+    shutil.rmtree(project.home)
+    assert "state adopt" in project.cli.here("run").check(2).err
+    result = project.cli.here("state", "adopt", "--yes").check()
+    assert "It is empty." in result.err
+    assert "What was read of events and not delivered is not there: it is read again" in result.err
+    assert "The snapshot of users is not there" in result.err
+    result = project.cli.here("run").check(1)
+    assert len(imported()) == 7, "events were read again"
+    words = re.search(r"state reset users --cursor '([^']+)'", project.cli.here("state", "show").check().out)
+    assert words is None
+    project.cli.here("state", "reset", "users", "--cursor", "2025-01-03 10:00", "--yes").check()
+    project.cli.here("run").check()
+
+
+def test_another_folder_is_adopted(synced: Project) -> None:
+    (synced.home / "id").write_text('{"pipeline": "prod", "id": "another"}')
+    synced.cli.here("run").check(2)
+    assert "It is another one." in synced.cli.here("state", "adopt", "--yes").check().err
+    synced.cli.here("run").check()
+    (synced.home / "id").write_text('{"pipeline": "else", "id": "another"}')
+    assert "belongs to pipeline `else`" in synced.cli.here("state", "adopt", "--yes").check(2).err
+
+
+def test_a_new_key_is_adopted(tmp_path: Path, project: Project, sandbox: Sandbox, imported: Rows) -> None:
+    project.cli.here("run").check()
+    with Sandbox(tmp_path / "again", account=sandbox.account, api_key="new-key") as other:
+        project.write_config(api_key="new-key", endpoint=other.url)
+        assert "state adopt" in project.cli.here("run").check(2).err
+        result = project.cli.here("state", "adopt", "--yes").check()
+        assert f"Rows went to {sandbox.url} so far" in result.err
+        assert "The API key is another one." in result.err
+        assert "No import job shows whether that is the same account" in result.err
+        project.cli.here("run").check()
+        assert other.imported() == []
+
+
+def test_another_account_is_not_adopted(tmp_path: Path, project: Project) -> None:
+    project.cli.here("run").check()
+    with Sandbox(tmp_path / "again", account="NX-other") as other:
+        project.write_config(endpoint=other.url)
+        from warehouse_sync.userpilot.client import Client
+
+        path = tmp_path / "one.ndjson"
+        path.write_text('{"event_type": "track", "user_id": "x", "event_name": "e"}\n')
+        with Client(other.url, other.api_key, user_agent="t") as client:
+            client.upload("one.ndjson", [path], path.stat().st_size)
+        err = project.cli.here("state", "adopt", "--yes").check(2).err
+        assert "the API key is for account NX-other" in err
+        assert "state reset --all" in err
+
+
+# Names
+
+
+def test_a_renamed_model(synced: Project, imported: Rows) -> None:
+    path = synced.folder / "models_sql" / "users.sql"
+    path.rename(path.with_name("people.sql"))
+    err = synced.cli.here("run").check(1).err
+    assert "model `people` is new, and `users`, which is gone or disabled, has sent the same rows" in err
+    assert "state rename users people" in err
+    assert len(imported()) == 7
+    before = tables(synced)
+    result = synced.cli.here("state", "rename", "users", "people", "--yes").check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7, "nothing is sent again"
+    assert "the state store knows no model `users`" in synced.cli.here(
+        "state", "rename", "users", "persons", "--yes"
+    ).check(2).err  # fmt: skip
+    assert "knows a model `people` already" in synced.cli.here(
+        "state", "rename", "events", "people", "--yes"
+    ).check(2).err  # fmt: skip
+    path.with_name("people.sql").rename(path)
+    undo(synced, result.err)
+    assert tables(synced) == before
+    synced.cli.here("run").check()
+    assert len(imported()) == 7
+
+
+def test_a_model_that_starts_over_under_another_name(synced: Project, imported: Rows) -> None:
+    path = synced.folder / "models_sql" / "users.sql"
+    path.rename(path.with_name("people.sql"))
+    synced.cli.here("state", "reset", "users", "--yes").check()
+    synced.cli.here("run").check(1)
+    assert len(imported()) == 10
+
+
+def rename_yaml(project: Project, old: str, new: str) -> None:
+    project.config.write_text(project.config.read_text().replace(f"name: {old}\n", f"name: {new}\n"))
+
+
+def test_a_renamed_pipeline(synced: Project, imported: Rows) -> None:
+    rename_yaml(synced, "prod", "live")
+    err = synced.cli.here("run").check(2).err
+    assert "pipeline `live` is new, and `prod`" in err
+    assert "state rename --pipeline prod" in err
+    synced.cli.here("state", "rename", "--pipeline", "prod", "--yes").check()
+    assert not (synced.home / "id").exists()
+    assert (synced.home.parent / "live" / "snapshots" / "users.duckdb").exists()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7
+    assert "live" in synced.cli.here("state", "show").check().out
+
+
+def test_a_pipeline_that_starts_over_beside_an_old_one(synced: Project, imported: Rows) -> None:
+    rename_yaml(synced, "prod", "live")
+    synced.cli.here("run").check(2)
+    assert "starts with nothing" in synced.cli.here("state", "adopt", "--yes").check().err
+    synced.cli.here("run").check(1)
+    assert len(imported()) == 14
+
+
+def test_two_pipelines_of_the_same_models(synced: Project, imported: Rows) -> None:
+    other = synced.config.with_name("other.yml")
+    other.write_text(synced.config.read_text().replace("name: prod\n", "name: other\n"))
+    synced.cli.here("run", "-c", str(other)).check(1)
+    assert len(imported()) == 14, "the YAML of the first one is still there"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say OLD NEW"),
+        (["users"], "say OLD NEW"),
+        (["a", "b", "--pipeline", "c"], "say OLD NEW"),
+        (["--pipeline", "prod"], "the YAML names the pipeline `prod` already"),
+        (["--pipeline", "nobody"], "the state store knows nothing of pipeline `nobody`"),
+        (["nobody", "x"], "the state store knows no model `nobody`"),
+    ],
+)
+def test_renames_that_cannot_be(synced: Project, words: list[str], said: str) -> None:
+    assert said in synced.cli.here("state", "rename", *words, "--yes").check(2).err
+
+
+# Lease
+
+
+def test_unlock_on_sqlite_explains_the_lock(synced: Project) -> None:
+    from warehouse_sync.state.lease import hold_lease
+
+    assert "nobody holds the lease of prod" in synced.cli.here("state", "unlock").check().err
+    with hold_lease(url_of(synced), "prod", "a run"):
+        err = synced.cli.here("state", "unlock", "--yes").check(1).err
+        assert "the operating system holds the lock" in err
+        assert "a run, process" in err
+
+
+@pytest.mark.parametrize("words", [["adopt"], ["rename", "a", "b"], ["discard", "--all"], ["export"]])
+def test_verbs_that_change_the_state_wait_for_no_run(synced: Project, words: list[str]) -> None:
+    from warehouse_sync.state.lease import hold_lease
+
+    with hold_lease(url_of(synced), "prod", "a run"):
+        assert "another run of prod is at work: a run" in synced.cli.here("state", *words).check(1).err
+
+
+@pytest.mark.parametrize("words", [["reset", "users"], ["rename", "users", "people"]])
+def test_verbs_that_change_the_state_ask(synced: Project, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    before = tables(synced)
+    assert "say --yes" in synced.cli.here("state", *words).check(2).err
+    monkeypatch.setattr("warehouse_sync.cli.ask.is_terminal", lambda _: True)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    synced.cli.here("state", *words).check(1)
+    assert tables(synced) == before
+    assert not (synced.home / "exports").exists()

@@ -1,0 +1,86 @@
+"""What the verbs that change the state have in common: the lease, the words before, the export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from warehouse_sync.cli.session import Session
+
+if TYPE_CHECKING:
+    from warehouse_sync.project.config import Config
+    from warehouse_sync.state.rows import ModelState
+    from warehouse_sync.state.store import Store
+    from warehouse_sync.warehouses.keeper import Keeper
+
+
+@contextmanager
+def changing(session: Session, verb: str, *, pipeline: str = "", new: bool = False) -> Iterator[Store]:
+    """The store, for changes, under the lease of the YAML's pipeline or of another one.
+
+    Raises UsageError when the store knows nothing of that pipeline, unless it may be `new`.
+    """
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.state.lease import hold_lease
+    from warehouse_sync.state.store import open_store
+
+    config = session.config
+    name = pipeline or config.name
+    url = config.state.url.get_secret_value()
+    with session.store() as store:
+        if store.pipeline(name) is None and not new:
+            raise UsageError(f"the state store knows nothing of pipeline `{name}`")
+    with open_store(url) as store, hold_lease(url, name, f"state {verb} of {config.file.name}") as lease:
+        store.only_under(lease)
+        yield store
+
+
+def known_model(store: Store, pipeline: str, model: str) -> ModelState | None:
+    """What the store knows of a model, None while nothing of it is delivered.
+
+    Raises UsageError for a model that the store has not met.
+    """
+    from warehouse_sync.errors import UsageError
+
+    if not store.by_hand.reset_report(pipeline, model).models:
+        raise UsageError(f"the state store knows no model `{model}`", hint="`warehouse-sync state show` lists them.")
+    return store.model_state(pipeline, model)
+
+
+@contextmanager
+def keeping(config: Config) -> Iterator[Keeper | None]:
+    """The writing side of snapshots that lie in the warehouse, or None. Raises WarehouseError."""
+    from warehouse_sync.run import engine_of, shelf_of
+
+    shelf = shelf_of(config, engine_of(config, spill=False))
+    if shelf is None:
+        yield None
+        return
+    with shelf.open() as keeper:
+        yield keeper
+
+
+def explain(lines: Iterable[str]) -> None:
+    """What is about to happen."""
+    for line in lines:
+        click.echo(line, err=True)
+
+
+def save_export(session: Session, store: Store, verb: str, *, pipeline: str = "") -> Path:
+    """Write the export that undoes what comes next, and say where it is; from here on lines go into the log file."""
+    from warehouse_sync.exports import default_path, write_export
+    from warehouse_sync.values import utc_now
+
+    home, now = session.config.home, utc_now()
+    session.keep_log()
+    name = pipeline or session.config.name
+    path = write_export(store, name, home.parent / name, default_path(home, verb, now), verb, now)
+    session.console.event("state_exported", f"`warehouse-sync state import {path}` undoes this", path=str(path))
+    return path
+
+
+__all__ = ["changing", "explain", "keeping", "known_model", "save_export"]

@@ -1,0 +1,250 @@
+"""`state adopt`, `rename`, `unlock`, `export` and `import`: the state under another key, name, lock, store or disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from warehouse_sync.cli.ask import confirmed
+from warehouse_sync.cli.by_hand import changing, explain, keeping, known_model, save_export
+from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.output import print_data
+from warehouse_sync.cli.session import Session
+
+if TYPE_CHECKING:
+    from warehouse_sync.exports import Export
+    from warehouse_sync.state.store import Store
+
+
+@click.command(cls=Verb, short_help="Same account with a new key or endpoint, or a new state.dir.")
+@shared("config", "output")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def adopt(session: Session, yes: bool) -> int:
+    """Let the state belong to what the YAML says now.
+
+    A new API key or endpoint of the same Userpilot account; an empty or another state.dir; or a new pipeline beside one
+    that sent the same models.
+    """
+    from warehouse_sync.adopt import find_adoption
+    from warehouse_sync.run import client_of
+
+    config = session.config
+    with changing(session, "adopt", new=True) as store:
+        with client_of(config) as client:
+            found = find_adoption(store, config, client)
+        if found.is_nothing:
+            session.console.event("nothing_to_adopt", "nothing to adopt: the state belongs to what the YAML says")
+            return 0
+        explain(found.lines)
+        if not (yes or confirmed()):
+            return 1
+        if not found.is_new:
+            save_export(session, store, "adopt")
+        found.carry_out(store)
+    session.console.event("state_adopted", f"pipeline {config.name} goes on from here", pipeline=config.name)
+    return 0
+
+
+# Names
+
+
+@click.command(cls=Verb, short_help="Give the state of a model or a pipeline to another name.")
+@shared("config", "output")
+@click.argument("names", nargs=-1, metavar="OLD NEW")
+@click.option("--pipeline", metavar="OLD", help="The pipeline of that name is now the one that the YAML names.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rename(session: Session, names: tuple[str, ...], pipeline: str | None, yes: bool) -> int:
+    """Give the state of model OLD to model NEW: cursor, snapshot, refused rows. Nothing is sent again."""
+    if len(names) != (0 if pipeline else 2):
+        raise click.UsageError("say OLD NEW, two names of a model, or --pipeline OLD.")
+    return _rename_pipeline(session, pipeline, yes=yes) if pipeline else _rename_model(session, *names, yes=yes)
+
+
+def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
+    from warehouse_sync.changes.snapshot import snapshot_file
+    from warehouse_sync.errors import UsageError
+
+    config = session.config
+    with changing(session, "rename") as store:
+        known_model(store, config.name, old)
+        if store.model_state(config.name, new) is not None:
+            raise UsageError(
+                f"the state store knows a model `{new}` already", hint=f"`warehouse-sync state reset {new}` forgets it."
+            )
+        explain([f"The state of model {old} becomes that of model {new}. Nothing is sent again."])
+        if not any(model.name == new for model in session.models):
+            explain([f"There is no model file `{new}` yet."])
+        if not (yes or confirmed()):
+            return 1
+        save_export(session, store, "rename")
+        before, after = snapshot_file(config.home, old), snapshot_file(config.home, new)
+        # Both names until the store has decided: whichever it knows finds its snapshot.
+        after.unlink(missing_ok=True)
+        if before.exists():
+            after.hardlink_to(before)
+        with keeping(config) as keeper:
+            if keeper is not None:
+                keeper.rename(keeper.tables(config.name, old), keeper.tables(config.name, new))
+        store.by_hand.rename_model(config.name, old, new)
+        before.unlink(missing_ok=True)
+    session.console.event("state_renamed", f"model {old} is now {new}", models=[old, new])
+    return 0
+
+
+def _rename_pipeline(session: Session, old: str, *, yes: bool) -> int:
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.home import move_home
+    from warehouse_sync.state.lease import hold_lease
+
+    config = session.config
+    new, url = config.name, config.state.url.get_secret_value()
+    before = config.home.parent / old
+    if old == new:
+        raise UsageError(f"the YAML names the pipeline `{new}` already", hint="give it its new `name` first.")
+    with changing(session, "rename", pipeline=old) as store:
+        if store.pipeline(new) is not None:
+            raise UsageError(
+                f"the state store knows a pipeline `{new}` already",
+                hint=f"`warehouse-sync state reset --all` forgets what `{new}` sent, but keeps the name.",
+            )
+        explain(
+            [
+                f"The state of pipeline {old} becomes that of pipeline {new}. Nothing is sent again.",
+                f"Its folder {before} becomes {config.home}.",
+            ]
+        )
+        if not (yes or confirmed()):
+            return 1
+        with hold_lease(url, new, f"state rename of {config.file.name}"):
+            save_export(session, store, "rename", pipeline=old)
+            move_home(before, config.home, old, new)
+            with keeping(config) as keeper:
+                if keeper is not None:
+                    for known in store.model_states(old):
+                        keeper.rename(keeper.tables(old, known.model), keeper.tables(new, known.model))
+            store.by_hand.rename_pipeline(old, new)
+    session.console.event("state_renamed", f"pipeline {old} is now {new}", pipeline=new)
+    return 0
+
+
+# The lease
+
+
+@click.command(cls=Verb, short_help="Take the lease from a run that is gone.")
+@shared("config", "output")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def unlock(session: Session, yes: bool) -> int:
+    """Take the lease from a run that is gone.
+
+    On PostgreSQL the lease of a run that was killed runs out by itself after 90 seconds; this removes it at once. On
+    SQLite the operating system holds the lock, and gives it back when the process ends.
+    """
+    from warehouse_sync.state.lease import holder, lock_path
+    from warehouse_sync.state.store import open_store
+
+    config = session.config
+    url = config.state.url.get_secret_value()
+    with session.store() as store:
+        known = store.pipeline(config.name) is not None
+    held = holder(url, config.name) if known else None
+    if held is None:
+        session.console.event("nothing_to_unlock", f"nobody holds the lease of {config.name}")
+        return 0
+    path = lock_path(url, config.name)
+    explain([f"The lease of {config.name} is held by {held}."])
+    if path is not None:
+        explain(
+            [
+                f"On SQLite the operating system holds the lock ({path}), and gives it back when that process ends.",
+                "End the process if it hangs. Deleting the file would let two runs work at once.",
+            ]
+        )
+        return 1
+    explain(
+        [
+            "If that run is alive, it stops before its next upload, and records nothing more; the next run goes on.",
+            "If it is gone, its lease runs out by itself within 90 seconds.",
+        ]
+    )
+    if not (yes or confirmed()):
+        return 1
+    with open_store(url) as store:
+        store.by_hand.unlock(config.name)
+    session.console.event("state_unlocked", f"nobody holds the lease of {config.name} any more", pipeline=config.name)
+    return 0
+
+
+# Out and in again
+
+
+@click.command(cls=Verb, short_help="Write the state, and the files that belong to it, into one file.")
+@shared("config", "output")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def export(session: Session, file: Path | None) -> None:
+    """Write the state of the pipeline, its snapshots and undelivered batches into FILE, and print where it is.
+
+    Keys of rows are in it. `state import` puts it back, also into another state store.
+    """
+    from warehouse_sync.exports import default_path, write_export
+    from warehouse_sync.values import utc_now
+
+    config, now = session.config, utc_now()
+    with changing(session, "export") as store:
+        path = file or default_path(config.home, "export", now)
+        write_export(store, config.name, config.home, path.absolute(), "export", now)
+    print_data(str(path))
+
+
+@click.command("import", cls=Verb, short_help="Make the state what it was when it was exported.")
+@shared("config", "output")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def import_(session: Session, file: Path, yes: bool) -> int:
+    """Replace the state of the pipeline, and its snapshots, by what FILE holds."""
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.exports import put_back, read_export
+
+    config = session.config
+    found = read_export(file)
+    if found.pipeline != config.name:
+        raise UsageError(
+            f"{file} is of pipeline `{found.pipeline}`, the YAML names `{config.name}`",
+            hint="import it under its own name, then `warehouse-sync state rename --pipeline`.",
+        )
+    with changing(session, "import", new=True) as store:
+        explain(_what_comes_back(store, found))
+        if not (yes or confirmed()):
+            return 1
+        if store.pipeline(config.name) is not None:
+            save_export(session, store, "import")
+        put_back(store, found, config.home)
+    session.console.event(
+        "state_imported", f"the state is that of {found.made_at:%Y-%m-%d %H:%M:%S} UTC", pipeline=config.name
+    )
+    return 0
+
+
+def _what_comes_back(store: Store, export: Export) -> Sequence[str]:
+    from warehouse_sync.state.lifecycle import IN_FLIGHT
+
+    lines = [
+        f"This makes the state of pipeline {export.pipeline} what it was at"
+        f" {export.made_at:%Y-%m-%d %H:%M:%S} UTC (made for `{export.why}`):"
+    ]
+    lines += [
+        f"  {row['name']}  cursor {row['cursor'] or 'none'}"
+        for row in export.tables["models"]
+        if row["event"] is not None
+    ]
+    lines.append("What was delivered since then is forgotten: it is sent again, and events count twice in Userpilot.")
+    if store.pipeline(export.pipeline) is not None and store.jobs(export.pipeline, states=tuple(IN_FLIGHT)):
+        lines.append("A job is on its way now: its rows may arrive and are forgotten too.")
+    return lines

@@ -1,0 +1,40 @@
+"""What came of a delivery, and what a person knows of one that nobody else can know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.userpilot.job import RemoteJob
+from warehouse_sync.userpilot.reasons import parse_reason
+
+
+@dataclass
+class Delivered:
+    """What this run delivered, and why a model's rows still wait: `trouble` of this run, `held` for a person."""
+
+    jobs: dict[str, int] = field(default_factory=dict)
+    trouble: dict[str, WarehouseSyncError] = field(default_factory=dict)
+    held: dict[str, WarehouseSyncError] = field(default_factory=dict)
+    damaged: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person knows of jobs that are held: their rows `arrived`, or go again. For these models only."""
+
+    jobs: frozenset[int]
+    models: frozenset[str]
+    arrived: bool
+
+
+def answer_of(remote: RemoteJob) -> dict[str, Any]:
+    """The API's last word about a job, without the rows that its reasons may print."""
+    kept = {key: value for key, value in remote.raw.items() if key != "reason_for_failure"}
+    if remote.reasons:
+        kept["reasons"] = [parse_reason(text).message for text in remote.reasons[:20]]
+    return kept
+
+
+__all__ = ["Decision", "Delivered", "answer_of"]

@@ -1,0 +1,165 @@
+"""A pipeline's state and the files that belong to it, in one archive: made before a person changes the state.
+
+<home>/exports/<UTC time>-<verb>.zip
+    manifest.json            format, layout of the store, pipeline, when and what for
+    state.json               the store's rows, table by table
+    files/snapshots/…        what was delivered, by key
+    files/outbox/…           batches that are not delivered yet, or not yet in a snapshot
+
+Keys of refused rows and of everything delivered are in it: readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warehouse_sync import __version__
+from warehouse_sync.changes.snapshot import snapshot_file
+from warehouse_sync.errors import UsageError
+from warehouse_sync.home import read_id, write_id
+from warehouse_sync.outbox import Outbox, disk_errors, sync_folder
+from warehouse_sync.state.lifecycle import BatchState
+
+if TYPE_CHECKING:
+    from warehouse_sync.state.store import Store
+
+FORMAT = 1
+_FILE = re.compile(r"files/(snapshots/[^/]+\.duckdb|outbox/[^/]+/[^/]+\.(ndjson|keys\.parquet))")
+
+
+@dataclass(frozen=True)
+class Export:
+    """An archive that can be imported. `tables`: the rows of the store; `files`: names below the pipeline's folder."""
+
+    path: Path
+    pipeline: str
+    made_at: datetime
+    why: str
+    home_id: str
+    tables: Mapping[str, list[dict[str, Any]]]
+    files: tuple[str, ...]
+
+
+def default_path(home: Path, why: str, now: datetime) -> Path:
+    """Where an export lies when nobody says otherwise; a name that is not taken."""
+    stem, folder = f"{now:%Y%m%dT%H%M%SZ}-{why}", home / "exports"
+    names = (f"{stem}{'' if number == 1 else f'-{number}'}.zip" for number in range(1, 1000))
+    return next(folder / name for name in names if not (folder / name).exists())
+
+
+def write_export(store: Store, pipeline: str, home: Path, path: Path, why: str, now: datetime) -> Path:
+    """Write the archive as a whole; under a name that is there already, UsageError. Raises DiskError."""
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="name another file.")
+    tables = store.by_hand.take_out(pipeline)
+    manifest = {
+        "format": FORMAT,
+        "program": __version__,
+        "pipeline": pipeline,
+        "made_at": now.isoformat(),
+        "why": why,
+        "home_id": tables["pipelines"][0]["home_id"],
+    }
+    temporary = path.with_name(f"{path.name}.tmp")
+    with disk_errors(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w+b") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                archive.writestr("manifest.json", json.dumps(manifest, indent=2))
+                archive.writestr("state.json", json.dumps(tables, ensure_ascii=False))
+                for found in _files(store, pipeline, home):
+                    archive.write(found, f"files/{found.relative_to(home).as_posix()}")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    sync_folder(path.parent)
+    return path
+
+
+def _files(store: Store, pipeline: str, home: Path) -> Iterator[Path]:
+    """The files that the state cannot do without."""
+    outbox = Outbox(home)
+    needed = store.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
+    for known in store.model_states(pipeline):
+        needed += store.mergeable(pipeline, known.model)
+        snapshot = snapshot_file(home, known.model)
+        if snapshot.is_file():
+            yield snapshot
+    for name in sorted({batch.name for batch in needed}):
+        yield from (path for path in (outbox.lines(name), outbox.keys(name)) if path.is_file())
+
+
+def read_export(path: Path) -> Export:
+    """What an archive holds. Raises UsageError for a file that is none, or is damaged."""
+    from warehouse_sync.state.transfer import check
+
+    with _readable(path) as archive:
+        manifest, tables = json.loads(archive.read("manifest.json")), json.loads(archive.read("state.json"))
+        if manifest["format"] != FORMAT:
+            raise UsageError(
+                f"{path} is of format {manifest['format']}, this program knows {FORMAT}",
+                hint="import it with the version of warehouse-sync that wrote it.",
+            )
+        if archive.testzip() is not None:
+            raise _damaged(path)
+        files = tuple(name for name in archive.namelist() if name.startswith("files/"))
+        if not all(_FILE.fullmatch(name) and ".." not in name for name in files):
+            raise _damaged(path)
+        check(tables)
+        made_at = datetime.fromisoformat(manifest["made_at"])
+        return Export(path, manifest["pipeline"], made_at, manifest["why"], manifest["home_id"], tables, files)
+
+
+def put_back(store: Store, export: Export, home: Path) -> None:
+    """Make state and files of the pipeline what they are in the archive.
+
+    Files first: a snapshot that does not go with the store stops its model, and doing this again puts it right.
+    """
+    with disk_errors(home):
+        for snapshot in (home / "snapshots").glob("*.duckdb"):
+            snapshot.unlink()
+        with _readable(export.path) as archive:
+            for name in export.files:
+                target = home / name.removeprefix("files/")
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                temporary = target.with_name(f"{target.name}.tmp")
+                with archive.open(name) as source, temporary.open("wb") as file:
+                    temporary.chmod(0o600)
+                    shutil.copyfileobj(source, file, 1 << 20)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+    found = read_id(home)
+    home_id = export.home_id if found is None else found[1]
+    store.by_hand.put_back(export.pipeline, export.tables, home_id)
+    if found is None:
+        write_id(home, export.pipeline, home_id)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UsageError:
+    return UsageError(f"{path} is damaged, or no export of this program")
+
+
+__all__ = ["Export", "default_path", "put_back", "read_export", "write_export"]
