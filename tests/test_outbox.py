@@ -44,7 +44,7 @@ def seal(home: Path, chunks: list[list[str]], limits: Limits) -> tuple[Outbox, l
 chunks_of_lines = st.lists(st.lists(st.text("ab\u00e9\U0001f600", max_size=9), max_size=7), max_size=7)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(chunks=chunks_of_lines, max_rows=st.integers(1, 6), max_bytes=st.integers(1, 60))
 def test_any_rows_and_limits(tmp_path_factory, chunks, max_rows, max_bytes):
     outbox, sealed = seal(tmp_path_factory.mktemp("home"), chunks, Limits(max_rows, max_bytes))

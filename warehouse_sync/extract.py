@@ -8,25 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes import compare
 from warehouse_sync.changes.compare import Baseline, Rules
 from warehouse_sync.changes.pile import WORK
 from warehouse_sync.changes.reading import Reading
-from warehouse_sync.changes.snapshot import SNAPSHOT, Snapshot
+from warehouse_sync.changes.snapshot import SNAPSHOT
 from warehouse_sync.changes.window import order
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
+from warehouse_sync.cursors import first_look
 from warehouse_sync.errors import ModelError, WarehouseError
-from warehouse_sync.events.encode import ENCODER_VERSION
 from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.merge import check_readable, check_snapshot
+from warehouse_sync.inside import Inside, compare_inside
+from warehouse_sync.merge import check_readable, check_snapshot, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
-from warehouse_sync.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.prepare import Policy, Prepared, Request, around, prepare
 from warehouse_sync.state.lifecycle import RejectKind, RejectState, WindowState
-from warehouse_sync.state.rows import ModelState, NewBatch, NewReject, NewWindow, Window
-from warehouse_sync.state.store import Store
+from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewReject, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, CursorValue, Model
 from warehouse_sync.warehouses.base import Source, Warehouse
 
@@ -61,6 +61,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
     known = context.store.model_state(context.pipeline, model.name)
     started_at = context.clock()
     prepared = prepare(model, warehouse, policy, known, started_at, since_then(context, known, request))
+    prepared = replace(prepared, warnings=(*prepared.warnings, *first_look(known, prepared, warehouse)))
     window = context.store.begin_window(
         NewWindow(
             run_id=context.run_id,
@@ -94,7 +95,7 @@ def since_then(context: RunContext, known: ModelState | None, request: Request) 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:
     prepared, outbox = reading.prepared, context.outbox
-    with outbox.writer(prepared.model.name, window.id, policy.limits) as writer:
+    with outbox.writer(prepared.model.name, window.id, policy.limits, prepared.encoding.version) as writer:
         done = 0
         for rows in reading.rows(policy.max_line):
             writer.write(rows)
@@ -107,37 +108,43 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
             sealed = _drop_lines(outbox, sealed, losers)
         counts = reading.counts(_rows_of(outbox, sealed))
         known = reading.known_keys()
-        policy.guard.check(prepared.model, counts, known, lambda: past_rows(context, prepared))
+        # Of rows that were refused most may be bad: that says nothing about the source.
+        if not (prepared.recall and prepared.recall.keys):
+            policy.guard.check(prepared.model, counts, known, lambda: past_rows(context, prepared, window.kind))
         if prepared.model.on_removed == "ignore":
             counts = replace(counts, removed=0)
+        reading.aside.keep_new_hashes(snapshot_of(context, prepared.model), prepared.encoding.version)
+        notes = reading.notes(losers)
         reach("files_sealed")
         result = context.store.seal_window(
             window.id,
             batches=[NewBatch(file.name, file.rows, file.bytes, file.sha256) for file in sealed],
             rejects=reading.rejects(losers),
+            again=reading.aside.suppressed(),
             counts=counts,
             cursor_to=reading.cursor_to(),
             properties={item.name: item.type for item in prepared.encoding.properties},
         )
-        _close_rejects(context, reading, _rows_of(outbox, sealed))
+        _close_rejects(context, reading, _rows_of(outbox, sealed), losers)
     counts = replace(counts, batches=len(sealed))
     return Extraction(
         window=window,
         counts=counts,
         new_rejects=result.new_rejects,
         settled=result.settled,
-        notes=reading.notes(),
+        notes=notes,
         warnings=prepared.warnings,
         more=window.kind == "incremental" and prepared.bounds.before is not None,
     )
 
 
-def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None) -> None:
+def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None, losers: pa.Table | None) -> None:
     """Rejects whose rows are mended without a delivery, or have left the source (design: "Reject")."""
     model, table = reading.prepared.model, reading.baseline.rejects
     if table is None or not model.unique_key:
         return
     closed = reading.aside.closed(table, sent, whole=model.cursor is None)
+    closed -= {(row["key_hash"], row["row_hash"]) for row in _ambiguous(losers)}
     rejects = context.store.rejects(
         context.pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED)
     )
@@ -146,13 +153,17 @@ def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None) 
 
 @dataclass(frozen=True)
 class OpenReading:
-    """A model's rows on their way: the comparing query, and what it leaves aside."""
+    """A model's rows on their way: the comparing query, and what it leaves aside.
+
+    `inside`: where they were compared in the warehouse.
+    """
 
     prepared: Prepared
     source: Source
     baseline: Baseline
     aside: Reading
     warehouse: Warehouse
+    inside: Inside | None = None
 
     def statement(self, max_line: int) -> str:
         """The one query that reads, judges and encodes."""
@@ -185,17 +196,28 @@ class OpenReading:
     def losers(self, sent: str | None) -> pa.Table | None:
         """Rows of keys that stand more than once; `sent` is the relation of the rows that were written."""
         keyed = bool(self.prepared.model.unique_key)
-        return self.aside.losers(sent, self.baseline.snapshot, self.baseline.rejects) if keyed else None
+        known = self.aside.known if self.inside else self.baseline.snapshot
+        return self.aside.losers(sent, known, self.baseline.rejects) if keyed else None
 
     def counts(self, sent: str | None) -> Counts:
         """What every row that was read came to, and the delivered keys that are gone from a source read whole."""
-        counts, model = self.aside.counts(), self.prepared.model
-        if self.baseline.snapshot and model.event.is_identify and model.cursor is None:
-            return replace(counts, removed=self.aside.removed(sent, self.baseline.snapshot))
-        return counts
+        if self.inside:
+            return replace(self.aside.counts(), removed=self.aside.stayed.gone)
+        gone = self.gone(sent)
+        return replace(self.aside.counts(), removed=self.aside.count(gone) if gone else 0)
+
+    def gone(self, sent: str | None) -> str | None:
+        """Delivered keys that are no longer in a source that is read whole, as a relation; None for other sources, and
+        where the warehouse only tells their number."""
+        model = self.prepared.model
+        if self.baseline.snapshot is None or not model.event.is_identify or model.cursor is not None:
+            return None
+        return self.aside.gone(sent, self.baseline.snapshot)
 
     def known_keys(self) -> int:
         """The keys of the snapshot."""
+        if self.inside:
+            return self.inside.merged.known if self.inside.merged else 0
         return self.aside.count(self.baseline.snapshot) if self.baseline.snapshot else 0
 
     def cursor_to(self) -> CursorValue | None:
@@ -209,28 +231,46 @@ class OpenReading:
         invalid = self.aside.refused()
         rows = [] if invalid is None else invalid.to_pylist()
         found = [(row, tuple(reason.code for reason in decode(row["reasons"]))) for row in rows]
-        ambiguous = [] if losers is None else [row for row in losers.to_pylist() if row["ambiguous"]]
-        found += [(row, (Reason.AMBIGUOUS_DUPLICATE.code,)) for row in ambiguous]
+        found += [(row, (Reason.AMBIGUOUS_DUPLICATE.code,)) for row in _ambiguous(losers)]
         return [
             NewReject(row["key"], row["key_hash"], row["row_hash"], RejectKind.INVALID, codes) for row, codes in found
         ]
 
-    def notes(self) -> dict[Note, int]:
+    def notes(self, losers: pa.Table | None) -> dict[Note, int]:
         """How many rows each note applies to."""
         seen = self.aside.tally.notes
-        return {note: total for note in Note if (total := sum(n for bits, n in seen.items() if bits & note.bit))}
+        found = {note: sum(n for bits, n in seen.items() if bits & note.bit) for note in Note}
+        found[Note.SAME_EVENT] = self.aside.same_events(losers)
+        found[Note.EVENT_CHANGED] += self.aside.stayed.differing
+        return {note: rows for note, rows in found.items() if rows}
 
     def _explain(self, error: Exception) -> ModelError:
         explained = self.warehouse.explain(error)
-        explained.path = self.prepared.model.path
+        # A line would be one of the query around the model's.
+        explained.path, explained.line = self.prepared.model.path, 0
         return explained
 
 
+def _ambiguous(losers: pa.Table | None) -> list[dict[str, Any]]:
+    """The refused rows among those that do not stand for their key."""
+    return [] if losers is None else losers.filter(losers.column("ambiguous")).to_pylist()
+
+
 @contextmanager
-def opened(context: RunContext, prepared: Prepared, warehouse: Warehouse) -> Iterator[OpenReading]:
-    """The model's rows, ready to stream, with what they are compared with attached; all of it let go at the end."""
+def opened(
+    context: RunContext, prepared: Prepared, warehouse: Warehouse, *, everything: bool = False
+) -> Iterator[OpenReading]:
+    """The model's rows, ready to stream, with what they are compared with attached; all of it let go at the end.
+
+    `everything`: also those of which the warehouse knows that they are as they were sent.
+    """
+    import duckdb
+
     model = prepared.model
-    source = warehouse.open(prepared.sql)
+    inside = compare_inside(context, prepared, warehouse, everything=everything)
+    prepared = inside.prepared if inside else prepared
+    with around(model):
+        source = warehouse.open(inside.sql if inside else prepared.sql)
     desk = source.connection.cursor()
     # Settings of a session do not go with a cursor: what one writes about times, the other could not read.
     desk.execute("SET TimeZone = 'UTC'")
@@ -238,19 +278,31 @@ def opened(context: RunContext, prepared: Prepared, warehouse: Warehouse) -> Ite
     try:
         if source.streams:
             compare.pin(source.connection)
-        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
-        attached = check_snapshot(context, model, prepared.known, snapshot, desk)
+        snapshot = snapshot_of(context, model)
+        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, desk)
+        stored = snapshot.encoders(desk) if attached else ()
         unkeyed = attached and not (model.unique_key or model.always or prepared.full)
         last = snapshot.boundary_to(desk) if unkeyed and prepared.cursor is not None else None
+        rejects = _open_rejects(context, prepared, desk)
+        row = prepared.encoding.row
         baseline = Baseline(
             snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
             boundary=None if last is None else _BOUNDARY,
             boundary_to=CursorValue(prepared.cursor, last) if last is not None and prepared.cursor else None,
-            rejects=_open_rejects(context.store, context.pipeline, model, desk),
+            rejects=rejects,
+            # Nobody knows of which version a refused row's hash is.
+            older=tuple(sorted(row.older if rejects else set(row.older).intersection(stored))),
+            inside=inside is not None,
         )
-        reading = Reading(desk, keyed=bool(model.unique_key))
+        is_keyed, upgrading = bool(model.unique_key), bool(baseline.older)
+        reading = Reading(desk, keyed=is_keyed, upgrading=upgrading, inside=baseline.inside)
         with context.query(source.connection), context.query(desk):
-            yield OpenReading(prepared, source, baseline, reading, warehouse)
+            yield OpenReading(prepared, source, baseline, reading, warehouse, inside)
+    except duckdb.Error as error:
+        # Out of memory or disk, beside the stream.
+        explained = warehouse.explain(error)
+        explained.path = model.path
+        raise explained from None
     finally:
         for catalog in (WORK, SNAPSHOT):
             desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
@@ -269,10 +321,21 @@ def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:
             )
 
 
-def past_rows(context: RunContext, prepared: Prepared) -> list[int]:
-    """What past windows of the model, as it is now, had to send; another mapping says nothing about this one."""
-    windows = context.store.windows(context.pipeline, model=prepared.model.name, states=(WindowState.SETTLED,))
-    return [w.counts.added + w.counts.changed for w in windows if w.fingerprint == prepared.fingerprint]
+def past_rows(context: RunContext, prepared: Prepared, kind: WindowKind) -> list[int] | None:
+    """What past windows of the model had to send, of those that say something about one of this kind; None when the
+    model was never read as far as it goes.
+
+    Another mapping sends other rows of a keyed model, a full window all of them: nothing but the model's own rows can
+    tell whether those are too many. What was asked for by hand (`--limit`, a backfill) is not usual.
+    """
+    model = prepared.model
+    windows = context.store.windows(context.pipeline, model=model.name, states=(WindowState.SETTLED,))
+    if not any(w.kind in CURSOR_MOVING for w in windows):
+        return None
+    if kind == "full":
+        return []
+    same = [w for w in windows if not model.unique_key or w.fingerprint in prepared.identities]
+    return [w.counts.added + w.counts.changed for w in same if w.kind == "incremental"]
 
 
 def max_cursor(read: CursorValue | None, since: CursorValue | None) -> CursorValue | None:
@@ -295,14 +358,19 @@ def _rules(prepared: Prepared, max_line: int) -> Rules:
         refuse_null_cursor=model.null_cursor == "reject",
         bit_null_cursor=Reason.NULL_CURSOR.bit,
         bit_line_too_long=Reason.LINE_TOO_LONG.bit,
+        bit_event_changed=Note.EVENT_CHANGED.bit,
     )
 
 
-def _open_rejects(store: Store, pipeline: str, model: Model, desk: DuckDBPyConnection) -> str | None:
-    """The rows that wait for somebody, as a table of the engine: as they are they do not go again."""
+def _open_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnection) -> str | None:
+    """The rows that wait for somebody, as a table of the engine: as they are they do not go again, unless asked for."""
     import pyarrow as pa
 
-    rejects = store.rejects(pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED))
+    standing = (RejectState.OPEN, RejectState.DISMISSED)
+    rejects = context.store.rejects(context.pipeline, model=prepared.model.name, states=standing)
+    if prepared.recall and prepared.recall.refused:
+        asked = (RejectState.OPEN, RejectKind.REJECTED)
+        rejects = [reject for reject in rejects if (reject.state, reject.kind) != asked]
     if not rejects:
         return None
     table = pa.table(

@@ -27,11 +27,11 @@ class Guard:
     max_times_median: float | None = None
     max_removed: Allowance | None = None
 
-    def check(self, model: Model, counts: Counts, known_keys: int, past: Callable[[], list[int]]) -> None:
+    def check(self, model: Model, counts: Counts, known_keys: int, past: Callable[[], list[int] | None]) -> None:
         """Raises ModelError, with the numbers and the way on.
 
         `known_keys`: keys of the snapshot, of which `counts.removed` are gone; `past()`: rows sent by past windows, of
-        the model as it is now.
+        the model as it is now, None when there is nothing to compare with.
         """
         sending = counts.added + counts.changed
         if self.stop_above.exceeded(counts.invalid, counts.read):
@@ -42,8 +42,9 @@ class Guard:
             gone = f"{counts.removed:,} of {known_keys:,} delivered keys are gone from the source"
             raise _stop(model, gone if counts.read else f"the source is empty: {gone}", "guard.max_removed")
         if self.max_times_median is not None:
-            sent = [rows for rows in past() if rows]
-            usual = median(sent) if len(sent) >= FEWEST_WINDOWS else known_keys
+            windows = past()
+            sent = [rows for rows in windows or () if rows]
+            usual = median(sent) if len(sent) >= FEWEST_WINDOWS else 0 if windows is None else known_keys
             if usual and sending > self.max_times_median * usual:
                 what = f"{sending:,} rows would be sent, usually it is about {usual:,.0f}"
                 raise _stop(model, what, "guard.max_times_median")

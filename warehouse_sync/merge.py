@@ -11,18 +11,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value
+from warehouse_sync.changes.inside import HASHES
+from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value, taken_rows
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import DiskError, StateError
-from warehouse_sync.events.encode import ENCODER_VERSION
+from warehouse_sync.events.row_hash import ROW_HASHES
 from warehouse_sync.outbox import Outbox, disk_errors
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import Batch, ModelState
 from warehouse_sync.values import Model
+from warehouse_sync.warehouses.keeper import Merged, Session, Shelf, Tables, merged_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+def snapshot_of(context: RunContext, model: Model) -> Snapshot:
+    """The snapshot of that model, whether it is there or not."""
+    return Snapshot(context.snapshot_path(model.name), ROW_HASHES)
 
 
 def check_snapshot(
@@ -35,20 +42,26 @@ def check_snapshot(
     merged = known.merged_batch if known and (model.unique_key or model.cursor) else 0
     if not snapshot.path.exists():
         if merged:
-            raise _lost_snapshot(snapshot, model)
+            raise _lost_snapshot(snapshot, model, "missing, or `snapshot.where` was `warehouse`")
         return False
     found = snapshot.attach(desk)
     if found < merged:
         raise _lost_snapshot(snapshot, model)
     # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
     ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
-    if found > max([merged, *ticked]) and known is not None:
+    if found > max([merged, *ticked]) and known is not None and found > _merged_by_now(context, model):
         raise StateError(
             f"the snapshot of model `{model.name}` ({snapshot.path}) is newer than the state store",
             hint="the store was put back from an older copy: put back state.dir from the same one, or start the model"
             f" over with `warehouse-sync state reset {model.name}` (every row then counts as new).",
         )
     return True
+
+
+def _merged_by_now(context: RunContext, model: Model) -> int:
+    """The last merged delivery, asked once more: a run beside this reader may have merged in the meantime."""
+    known = context.store.model_state(context.pipeline, model.name)
+    return known.merged_batch if known else 0
 
 
 def _lost_snapshot(
@@ -61,25 +74,103 @@ def _lost_snapshot(
     )
 
 
+def check_inside(
+    context: RunContext, model: Model, known: ModelState | None, tables: Tables, session: Session
+) -> Merged | None:
+    """How far the model's snapshot in the warehouse is merged; None when there is none yet.
+
+    Raises StateError when it is not the one that the state knows, or its hashes are of another version.
+    """
+    merged = known.merged_batch if known else 0
+    if context.snapshot_path(model.name).exists():
+        raise StateError(
+            f"the snapshot of model `{model.name}` lies in state.dir, and `snapshot.where` is `warehouse` now",
+            hint="set it back to `local`, or start the model over with"
+            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
+    found = merged_of(session, tables)
+    if found is None and not merged:
+        return None
+    if found is None or found.merged < merged:
+        raise StateError(
+            f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is missing or older than the state"
+            " store knows",
+            hint="put the table and the one beside it back as they were, set `snapshot` in the YAML back if it was"
+            " changed, or start the model over with"
+            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
+    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
+    if found.merged > max([merged, *ticked]) and found.merged > _merged_by_now(context, model):
+        raise StateError(
+            f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is newer than the state store",
+            hint="it belongs to another state store, or this one was put back from an older copy: give this pipeline"
+            " another `snapshot.schema` or `name`, or start the model over with"
+            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
+    if found.hashes != HASHES:
+        raise StateError(
+            f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) holds hashes of version"
+            f" {found.hashes}, which this version of the program does not make (it makes {HASHES})",
+            hint="install the version that wrote it, or start the model over with"
+            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        )
+    return found
+
+
 def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
-    """Take into the snapshot what was delivered and is not in it yet; gives those batches: nothing needs them now."""
+    """Take into the snapshot what was delivered and is not in it yet; gives those batches: nothing needs them now.
+
+    New hashes of rows that were found equal after an upgrade go in too. Raises StateError and DiskError; WarehouseError
+    when a snapshot that lies in the warehouse cannot be written now: the next merge takes in what is missing.
+    """
     store = context.store
-    missing = store.mergeable(context.pipeline, model.name)
-    if not missing:
+    if context.shelf is not None and model.unique_key:
+        return _merge_inside(context, model, context.shelf)
+    missing, snapshot = store.mergeable(context.pipeline, model.name), snapshot_of(context, model)
+    if not missing and not (snapshot.hashes.exists() and snapshot.path.exists()):
         return []
     if model.unique_key or model.cursor:
         known = store.model_state(context.pipeline, model.name)
-        snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
         connection = context.engine.connect()
         try:
             with context.query(connection), _merging(snapshot, model):
                 delivered = _to_merge(context, model, known, snapshot, missing, connection)
                 bound = known.cursor if known else None
-                snapshot.merge(connection, delivered, keyed=bool(model.unique_key), bound=bound)
+                keyed = bool(model.unique_key)
+                snapshot.merge(connection, delivered, keyed=keyed, bound=bound, sure=context.still_ours)
         finally:
             connection.close()
-    store.record_merged(context.pipeline, model.name, missing[-1].id)
-    reach("merge_recorded")
+    if missing:
+        store.record_merged(context.pipeline, model.name, missing[-1].id)
+        reach("merge_recorded")
+    return missing
+
+
+def _merge_inside(context: RunContext, model: Model, shelf: Shelf) -> list[Batch]:
+    """The same in the warehouse. The tables are made before the first delivery: what cannot be merged must not go."""
+    store, tables = context.store, shelf.tables(context.pipeline, model.name)
+    known = store.model_state(context.pipeline, model.name)
+    missing = store.mergeable(context.pipeline, model.name)
+    is_new = known is None or not known.merged_batch
+    if not missing and not is_new:
+        return []
+    with shelf.open() as keeper:
+        if is_new and not context.snapshot_path(model.name).exists():
+            keeper.prepare(tables, HASHES)
+        found = check_inside(context, model, known, tables, keeper.session)
+        delivered = _delivered(context, model, missing, found.merged if found else 0)
+        todo = [batch for batch in delivered if batch.sequence > (found.merged if found else 0)]
+        if todo:
+            connection = context.engine.connect()
+            try:
+                with context.query(connection):
+                    rows = taken_rows(connection, todo)
+                    keeper.merge(tables, rows, todo[-1].sequence, context.still_ours)
+            finally:
+                connection.close()
+    if missing:
+        store.record_merged(context.pipeline, model.name, missing[-1].id)
+        reach("merge_recorded")
     return missing
 
 
@@ -99,6 +190,14 @@ def _to_merge(
     if check_snapshot(context, model, known, snapshot, connection):
         merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
         connection.execute(f"DETACH {SNAPSHOT}")
+    return _delivered(context, model, missing, merged)
+
+
+def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merged: int) -> list[Delivered]:
+    """Delivered batches with their files, and their rows that the API refused.
+
+    Raises StateError when a file is gone that holds what is not merged yet.
+    """
     for batch in missing:
         files = [context.outbox.keys(batch.name)] + ([] if model.unique_key else [context.outbox.lines(batch.name)])
         gone = [path for path in files if not path.is_file()]
@@ -152,7 +251,7 @@ def check_readable(context: RunContext, model: Model) -> None:
     """A query that broke may have broken over the snapshot. Raises StateError when it cannot be read to its end."""
     import duckdb
 
-    snapshot = Snapshot(context.snapshot_path(model.name), ENCODER_VERSION)
+    snapshot = snapshot_of(context, model)
     if not snapshot.path.exists():
         return
     connection = context.engine.connect()

@@ -7,7 +7,7 @@ not know are leftovers of a run that was killed while it wrote.
     <home>/outbox/<model>/<window>-<number>.keys.parquet     key, key_hash, row_hash, cursor, inserted_at
 
 One row of the key file a line. The row hash of a model without key is the MD5 of its line, and NULL where nothing
-compares it.
+compares it. The file's metadata names the version of the encoder that made the hashes (`encoder`).
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Outbox:
         """The key file of that batch."""
         return self.root / f"{name}.keys.parquet"
 
-    def writer(self, model: str, window: int, limits: Limits) -> BatchWriter:
-        """A writer of that window's batches; use it in a `with` block."""
+    def writer(self, model: str, window: int, limits: Limits, encoder: int = 1) -> BatchWriter:
+        """A writer of that window's batches, its row hashes of that version; use it in a `with` block."""
         folder = self.root / model
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return BatchWriter(self.root, f"{model}/{window:08d}", limits)
+        return BatchWriter(self.root, f"{model}/{window:08d}", limits, encoder)
 
     def is_whole(self, name: str, size: int, sha256: str) -> bool:
         """True when both files are there and the lines are what was sealed."""
@@ -145,7 +145,8 @@ class BatchWriter:
     work, while the next one fills. At most IN_HAND batches are in memory.
     """
 
-    def __init__(self, root: Path, prefix: str, limits: Limits) -> None:
+    def __init__(self, root: Path, prefix: str, limits: Limits, encoder: int) -> None:
+        self._about = {b"encoder": b"%d" % encoder}
         self._root = root
         self._prefix = prefix
         self._limits = limits
@@ -201,7 +202,7 @@ class BatchWriter:
         import pyarrow as pa
 
         name = f"{self._prefix}-{len(self._sealing):05d}"
-        keys = pa.Table.from_batches(self._keys)
+        keys = pa.Table.from_batches(self._keys).replace_schema_metadata(self._about)
         if len(self._sealing) >= IN_HAND:
             self._sealing[-IN_HAND].result()
         self._sealing.append(self._pool.submit(_seal_file, self._root, name, self._lines, keys))

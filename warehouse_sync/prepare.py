@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.compare import PREFIX
-from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, parse, sliced, value_of
+from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, order, parse, sliced, value_of
 from warehouse_sync.errors import ModelError, WarehouseError
-from warehouse_sync.events.encode import ENCODER_VERSION, EncodeOptions, Encoding, compile_row
+from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
+from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.guard import Guard
+from warehouse_sync.narrow import Recall, key_test
 from warehouse_sync.outbox import Limits
 from warehouse_sync.project.model import ModelSettings
-from warehouse_sync.project.render import fingerprint, render, wrap
+from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
 from warehouse_sync.state.rows import ModelState, WindowKind
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal
@@ -31,19 +35,22 @@ class Policy:
     max_line: int
     guard: Guard
     drift: str = "error"
+    property_limits: PropertyLimits = field(default_factory=PropertyLimits)
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
 
-    `last_fingerprint` is the model's when its last window settled, None when none did.
+    `recall`: refused rows, once more. `last_fingerprint` is the model's when its last window settled, None when none
+    did.
     """
 
     full_refresh: bool = False
     limit: int | None = None
     start: str | None = None
     end: str | None = None
+    recall: Recall | None = None
     last_fingerprint: str | None = None
 
     @property
@@ -53,7 +60,9 @@ class Request:
 
     @property
     def kind(self) -> WindowKind:
-        """A limited window and a backfill move no cursor; a full one starts the model over."""
+        """A limited window, a backfill and a recall move no cursor; a full one starts the model over."""
+        if self.recall is not None:
+            return "recall"
         if self.limit is not None:
             return "limit"
         return "backfill" if self.is_backfill else "full" if self.full_refresh else "incremental"
@@ -61,11 +70,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model ready to read. `sql` holds the window's bound; `full`: rows go whatever was sent before."""
+    """A model ready to read. `sql` holds the window's bound; `full`: rows go whatever was sent before.
+
+    `whole` is the query without any bound; `has_own_bound`: the model's is_incremental() part changed `sql` too.
+    `identities`: the fingerprints that the model, as it is now, has under each version of the encoder.
+    """
 
     model: Model
     sql: str
-    columns: tuple[str, ...]
+    whole: str
+    has_own_bound: bool
+    schema: pa.Schema
     encoding: Encoding
     cursor: CursorKind | None
     bounds: Bounds
@@ -73,7 +88,10 @@ class Prepared:
     known: ModelState | None
     full: bool
     fingerprint: str
+    identities: frozenset[str]
     warnings: tuple[str, ...]
+    recall: Recall | None = None
+    timezone: str = "UTC"
 
 
 def prepare(
@@ -83,35 +101,41 @@ def prepare(
     _check_known(model, known)
     warehouse.label(model.name)
     full = request.full_refresh and model.full_refresh
-    since = None if full or known is None or request.is_backfill else known.cursor
+    since = None if full or known is None or request.is_backfill or request.recall else known.cursor
     zone = policy.settings.timezone
     first = render(model, policy.settings.context(), warehouse.dialect)
-    schema = describe(model, warehouse, first.sql)
+    schema = describe(model, warehouse, first)
     _check_names(model, schema)
     kind = cursor_kind(model, schema)
     if since is not None and kind is not since.kind:
         raise _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
     rendered, window = first, Bounds(None, None, None)
     if kind is not None:
-        window = _window(model, kind, since, request, _Described(first.sql, schema, warehouse, zone))
+        with around(model):
+            window = _window(model, kind, since, request, _Described(first.sql, schema, warehouse, zone))
     elif request.is_backfill:
         raise ModelError("a backfill needs a cursor, and this model has none", path=model.path, hint="leave it out.")
-    if window.low is not None and (since is not None or request.is_backfill):
+    ranged = request.is_backfill or (request.recall is not None and not request.recall.keys)
+    if window.low is not None and (since is not None or ranged):
         low = cursor_literal(window.low, warehouse.dialect)
         rendered = render(model, policy.settings.context(incremental=True, cursor_from=low), warehouse.dialect)
-        schema = describe(model, warehouse, rendered.sql)
+        schema = describe(model, warehouse, rendered)
     identity = fingerprint_of(first.sql, model, policy.settings)
-    moved = since is not None and not model.unique_key and request.last_fingerprint not in (None, identity)
+    identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
+    moved = since is not None and not model.unique_key and request.last_fingerprint not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
         window = replace(window, above=True)
-    encoding = compile_row(model, schema, EncodeOptions(zone, started_at, warehouse.folds_upper))
-    news = _contract(model, known, encoding, policy.drift)
+    options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
+    encoding = compile_row(model, schema, options)
+    news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
     ignored = request.full_refresh and not model.full_refresh
     return Prepared(
         model=model,
-        sql=_bounded(model, rendered.sql, window, warehouse, schema, request.limit),
-        columns=tuple(schema.names),
+        sql=_bounded(model, rendered.sql, window, warehouse, schema, request),
+        whole=first.sql,
+        has_own_bound=rendered.sql != first.sql,
+        schema=schema,
         encoding=encoding,
         cursor=kind,
         bounds=window,
@@ -119,6 +143,7 @@ def prepare(
         known=known,
         full=full,
         fingerprint=identity,
+        identities=frozenset(identities),
         warnings=(
             *rendered.warnings,
             *encoding.warnings,
@@ -126,6 +151,8 @@ def prepare(
             *(["`-f` passed over: this model has `full_refresh=false`"] if ignored else []),
             *([f"the model changed: rows exactly at {since.text} are not read again"] if moved and since else []),
         ),
+        recall=request.recall,
+        timezone=zone,
     )
 
 
@@ -149,6 +176,10 @@ def _window(
         low = None if request.start is None else parse(request.start, kind, zone, model)
         before = None if request.end is None else parse(request.end, kind, zone, model)
         return replace(bounds(model, kind, None, now, zone), low=low, before=before)
+    if request.recall is not None:
+        window, recall = bounds(model, kind, None, now, zone), request.recall
+        begins = [low for low in (window.low, recall.low) if low is not None]
+        return replace(window, low=max(begins, key=order, default=None), last=recall.high)
     window = bounds(model, kind, since, now, zone)
     if request.kind != "incremental":
         return window
@@ -169,37 +200,61 @@ def _cursor_name(model: Model, schema: pa.Schema) -> str:
     return str(next(name for name in schema.names if name.casefold() == (model.cursor or "").casefold()))
 
 
-def fingerprint_of(sql: str, model: Model, settings: ModelSettings) -> str:
-    """What decides a window's rows: another one means that batches not yet in a job are read again."""
-    outside = {"encoder": str(ENCODER_VERSION), "timezone": settings.timezone}
+def fingerprint_of(sql: str, model: Model, settings: ModelSettings, encoder: int | None = None) -> str:
+    """What decides a window's rows: another one means that batches not yet in a job are read again.
+
+    `encoder`: as this version of it would have it; None for the one that writes.
+    """
+    outside = {"encoder": str(encoder or encoder_version()), "timezone": settings.timezone}
     return fingerprint(sql, model, outside)
 
 
-def describe(model: Model, warehouse: Warehouse, sql: str) -> pa.Schema:
+def describe(model: Model, warehouse: Warehouse, rendered: Rendered) -> pa.Schema:
     """The columns of the model. Raises ModelError with the model file and, where the warehouse says it, the line."""
     try:
-        return warehouse.describe(sql)
+        return warehouse.describe(rendered.sql)
     except WarehouseError as error:
-        error.path = model.path
+        error.path, error.line = model.path, rendered.place(error.line)
         raise
 
 
-def _cursor_sql(model: Model, warehouse: Warehouse, schema: pa.Schema) -> str:
+@contextmanager
+def around(model: Model) -> Iterator[None]:
+    """A statement around the model's query: its errors name the model's file, and no line, which would be theirs."""
+    try:
+        yield
+    except WarehouseError as error:
+        error.path, error.line = model.path, 0
+        raise
+
+
+_BYTEWISE = {
+    "duckdb": 'CAST({} AS VARCHAR) COLLATE "binary"',
+    "postgres": 'CAST({} AS TEXT) COLLATE "C"',
+    "mysql": "CAST(CONVERT({} USING utf8mb4) AS BINARY)",
+    "sqlite": "CAST({} AS TEXT) COLLATE BINARY",
+}
+"""By dialect, a text in the order of its bytes: the order in which the greatest cursor is found. Snowflake's is that
+order unless the column says otherwise; of other dialects it has to be."""
+
+
+def cursor_sql(model: Model, warehouse: Warehouse, schema: pa.Schema) -> str:
     """The cursor column in the warehouse's SQL; texts in the order of their bytes, where it can be told so."""
     import pyarrow.types as t
 
-    field = schema.field(_cursor_name(model, schema))
-    name = warehouse.quote(field.name)
-    text = t.is_string(field.type) or t.is_large_string(field.type) or t.is_dictionary(field.type)
-    return f'CAST({name} AS VARCHAR) COLLATE "binary"' if text and warehouse.dialect == "duckdb" else name
+    column = schema.field(_cursor_name(model, schema))
+    name, kind = warehouse.quote(column.name), column.type
+    if t.is_string(kind) or t.is_large_string(kind) or t.is_dictionary(kind):
+        return _BYTEWISE.get(warehouse.dialect, "{}").replace("{}", name)
+    return name
 
 
-def _bounded(model: Model, sql: str, window: Bounds, warehouse: Warehouse, schema: pa.Schema, limit: int | None) -> str:
+def _bounded(model: Model, sql: str, window: Bounds, warehouse: Warehouse, schema: pa.Schema, request: Request) -> str:
     """The model's query within the window's bounds and limit; rows without a cursor as `null_cursor` says."""
     wrapped = f"SELECT * FROM {wrap(sql, 'model')}"
     if model.cursor is not None:
-        name = _cursor_sql(model, warehouse, schema)
-        limits = [(">" if window.above else ">=", window.low), ("<", window.before)]
+        name = cursor_sql(model, warehouse, schema)
+        limits = [(">" if window.above else ">=", window.low), ("<", window.before), ("<=", window.last)]
         inside = [f"{name} {sign} {cursor_literal(end, warehouse.dialect)}" for sign, end in limits if end is not None]
         if model.null_cursor == "skip":
             inside.append(f"{name} IS NOT NULL")
@@ -207,7 +262,10 @@ def _bounded(model: Model, sql: str, window: Bounds, warehouse: Warehouse, schem
         if test and model.null_cursor != "skip":
             test = f"({test}) OR {name} IS NULL"
         wrapped += f"\nWHERE {test}" if test else ""
-    return wrapped if limit is None else f"{wrapped}\nLIMIT {limit}"
+    if request.recall is not None and request.recall.keys:
+        found = key_test(model, schema, request.recall.keys, warehouse)
+        wrapped = f"SELECT * FROM (\n{wrapped}\n) AS within\nWHERE {found}" if found else wrapped
+    return wrapped if request.limit is None else f"{wrapped}\nLIMIT {request.limit}"
 
 
 def _check_names(model: Model, schema: pa.Schema) -> None:
@@ -244,14 +302,14 @@ def _restart(model: Model, what: str) -> ModelError:
     )
 
 
-def _contract(model: Model, known: ModelState | None, encoding: Encoding, drift: str) -> list[str]:
-    """What was sent once does not vanish or change type unnoticed (design: "Property contract"); gives the news."""
-    if known is None or not known.properties or drift == "allow":
+def check_contract(model: Model, sent: Mapping[str, str], encoding: Encoding, drift: str) -> list[str]:
+    """What was sent once (property -> type) does not vanish or change type unnoticed; gives the news, or ModelError."""
+    if not sent or drift == "allow":
         return []
     now = {item.name: item.type for item in encoding.properties}
-    gone = [name for name in known.properties if name not in now and name not in model.dropped]
-    retyped = [f"{name} ({old} -> {now[name]})" for name, old in known.properties.items() if now.get(name, old) != old]
-    fresh = [name for name in now if name not in known.properties]
+    gone = [name for name in sent if name not in now and name not in model.dropped]
+    retyped = [f"{name} ({old} -> {now[name]})" for name, old in sent.items() if now.get(name, old) != old]
+    fresh = [name for name in now if name not in sent]
     trouble = [f"no longer sent: {', '.join(gone)}"] if gone else []
     trouble += [f"changed type: {', '.join(retyped)}"] if retyped else []
     if trouble and drift == "error":

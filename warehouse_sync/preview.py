@@ -9,32 +9,40 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.pile import Pile
 from warehouse_sync.context import RunContext
+from warehouse_sync.cursors import first_look
 from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.events.encode import Encoding
 from warehouse_sync.events.reasons import decode
 from warehouse_sync.extract import OpenReading, opened, since_then
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.prepare import Policy, Prepared, Request, prepare
 from warehouse_sync.project.config import Config
+from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel
-from warehouse_sync.run import engine_of, warehouse_of
+from warehouse_sync.run import engine_of, shelf_of, warehouse_of
 from warehouse_sync.state.store import open_store
 from warehouse_sync.values import Counts, Model, Verdict
-from warehouse_sync.warehouses.base import Warehouse, name_literal
+from warehouse_sync.warehouses.base import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KEYS_SHOWN = 20
 """Keys per verdict in a plan."""
 
 _NARROW = ["verdict", "key", "key_hash", "row_hash", "cursor", "inserted_at"]
+_REMOVED = len(Verdict)
 
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """Where one column goes. `kind`: field, property or not sent; `null_share`: 0 to 1, None without rows."""
+    """Where one column goes. `kind`: field, property, properties (several, or such as only rows tell), checked or not
+    sent; `null_share`: 0 to 1, None without rows."""
 
     column: str
     to: str
@@ -45,7 +53,11 @@ class ColumnPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What a run would do with one model. `keys`: verdict -> some keys; `reasons`: code -> refused rows."""
+    """What a run would do with one model. `keys`: verdict -> some keys; `reasons`: code -> refused rows;
+    `notes`: code -> rows.
+
+    `held_back`: why the run would skip it, "" when it would not.
+    """
 
     model: str
     error: WarehouseSyncError | None = None
@@ -54,6 +66,8 @@ class ModelPlan:
     keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    held_back: str = ""
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 def plan(
@@ -61,10 +75,14 @@ def plan(
 ) -> list[ModelPlan]:
     """Read every model and count what would go; one model's fault is its own. Raises StateError."""
     plans: list[ModelPlan] = []
-    with _looking(config, reporter) as context:
+    waiting = held_back(config.dbt.require, policy.settings, models)
+    with looking(config, reporter) as context:
         for model in models:
             if isinstance(model, BrokenModel):
                 plans.append(ModelPlan(model.name, model.error))
+                continue
+            if model.name in waiting:
+                plans.append(ModelPlan(model.name, held_back=waiting[model.name]))
                 continue
             try:
                 warehouse = warehouse_of(config, context.engine)
@@ -82,7 +100,7 @@ def show(config: Config, policy: Policy, model: Model, limit: int, reporter: Rep
 
     Nothing is compared. Raises ModelError.
     """
-    with _looking(config, reporter) as context:
+    with looking(config, reporter) as context:
         warehouse = warehouse_of(config, context.engine)
         try:
             prepared = prepare(model, warehouse, policy, None, context.clock(), Request(limit=limit))
@@ -100,8 +118,9 @@ def show(config: Config, policy: Policy, model: Model, limit: int, reporter: Rep
 
 
 @contextmanager
-def _looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
+def looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
     """A context whose store cannot be written and whose outbox nobody uses."""
+    engine = engine_of(config, spill=False)
     with open_store(config.state.url.get_secret_value(), read_only=True) as store:
         yield RunContext(
             pipeline=config.name,
@@ -109,21 +128,23 @@ def _looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
             run_id=0,
             store=store,
             outbox=Outbox(config.home),
-            engine=engine_of(config, spill=False),
+            engine=engine,
             reporter=reporter,
+            shelf=shelf_of(config, engine),
         )
 
 
 def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> ModelPlan:
     known = context.store.model_state(context.pipeline, model.name)
     prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, request))
+    warnings = (*prepared.warnings, *first_look(known, prepared, warehouse))
     with opened(context, prepared, warehouse) as reading:
         sent = Pile(reading.source.connection.cursor(), "sent")
         for rows in reading.rows(policy.max_line):
-            sent.add(rows.select(_NARROW))
+            sent.add(_with_place(rows.select(_NARROW), sent.rows))
             context.reporter.progress(model.name, sent.rows, None, "rows")
         sent.flush()
-        relation = f"(SELECT *, row_number() OVER () - 1 AS place FROM {sent.relation})" if sent.rows else None
+        relation = sent.relation if sent.rows else None
         losers = reading.losers(relation)
         reasons = Counter(code for reject in reading.rejects(losers) for code in reject.reasons)
         return ModelPlan(
@@ -131,40 +152,66 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
             None,
             reading.counts(relation),
             columns_of(prepared, warehouse),
-            _keys(reading, sent.relation if sent.rows else None),
+            _keys(reading, relation, losers),
             dict(reasons.most_common()),
-            prepared.warnings,
+            warnings,
+            notes={note.code: rows for note, rows in reading.notes(losers).items()},
         )
+
+
+def _with_place(rows: pa.RecordBatch, start: int) -> pa.RecordBatch:
+    """The rows, numbered in the order in which a run would write them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ones = pa.repeat(pa.scalar(1, pa.int64()), rows.num_rows)
+    return rows.append_column("place", pc.cumulative_sum(ones, start=start - 1))
 
 
 def columns_of(prepared: Prepared, warehouse: Warehouse) -> tuple[ColumnPlan, ...]:
     """One line per column of the model: the field or property that it becomes, its type there, its share of NULLs."""
-    columns = prepared.columns
-    tests = ", ".join(f"count({name_literal(column)})" for column in columns)
+    columns = prepared.schema.names
+    tests = ", ".join(f"count({warehouse.quote(column)})" for column in columns)
     source = warehouse.open(f"SELECT count(*), {tests} FROM (\n{prepared.sql}\n) AS counted")
     ((total, *present),) = source.connection.sql(f"FROM {source.relation}").fetchall()
-    fields = {column.casefold(): name for name, column in prepared.encoding.fields.items()}
-    properties = {item.column.casefold(): item for item in prepared.encoding.properties}
-    plans = []
-    for column, there in zip(columns, present, strict=True):
-        share = 1 - there / total if total else None
-        item, name = properties.get(column.casefold()), fields.get(column.casefold())
-        if name is not None:
-            plans.append(ColumnPlan(column, name, "field", "", share))
-        elif item is not None:
-            plans.append(ColumnPlan(column, f"metadata.{item.name}", "property", item.type, share))
-        else:
-            plans.append(ColumnPlan(column, "", "not sent", "", share))
-    return tuple(plans)
+    shares = [1 - there / total if total else None for there in present]
+    return tuple(_column_plan(prepared.encoding, column, share) for column, share in zip(columns, shares, strict=True))
 
 
-def _keys(reading: OpenReading, sent: str | None) -> dict[str, tuple[str, ...]]:
-    """Some keys of each verdict."""
-    relations = [relation for relation in (sent, reading.aside.unsent) if relation]
-    if not reading.prepared.model.unique_key or not relations:
+def _column_plan(encoding: Encoding, column: str, share: float | None) -> ColumnPlan:
+    fields = {name: field for field, name in encoding.fields.items()}
+    items = [item for item in encoding.properties if item.column == column]
+    if column in fields:
+        return ColumnPlan(column, fields[column], "field", "", share)
+    if column in encoding.opened:
+        return ColumnPlan(column, encoding.opened[column], "properties", "", share)
+    if items:
+        to, types = [f"metadata.{item.name}" for item in items], dict.fromkeys(item.type for item in items)
+        return ColumnPlan(column, ", ".join(to), "property" if len(to) == 1 else "properties", ", ".join(types), share)
+    return ColumnPlan(column, "", "checked" if column == encoding.event_type else "not sent", "", share)
+
+
+def _keys(reading: OpenReading, sent: str | None, losers: pa.Table | None) -> dict[str, tuple[str, ...]]:
+    """Some keys of each verdict, and of what is gone from the source."""
+    if not reading.prepared.model.unique_key:
         return {}
-    union = " UNION ALL ".join(f"SELECT verdict, key FROM {relation}" for relation in relations)
-    rows = reading.source.connection.cursor().sql(
-        f"SELECT verdict, list(key ORDER BY key)[:{KEYS_SHOWN}] FROM ({union}) WHERE key IS NOT NULL GROUP BY verdict"
-    )
-    return {Verdict(code).name.lower(): tuple(keys) for code, keys in sorted(rows.fetchall())}
+    desk = reading.source.connection.cursor()
+    parts = [
+        f"SELECT verdict, key FROM {relation}" for relation in (reading.aside.unsent, reading.aside.ahead) if relation
+    ]
+    if sent:
+        parts.append(f"SELECT verdict, key FROM {sent}" + (" ANTI JOIN lost USING (place)" if losers else ""))
+    if losers:
+        desk.register("lost", losers)
+        refused = f"CASE WHEN ambiguous THEN {Verdict.INVALID.value} ELSE {Verdict.DUPLICATE.value} END"
+        parts.append(f"SELECT {refused} AS verdict, key FROM lost")
+    gone = reading.gone(sent)
+    if gone:
+        parts.append(f"SELECT {_REMOVED} AS verdict, key FROM {gone}")
+    if not parts:
+        return {}
+    # A key may stand several times; the smallest are found without keeping all of them.
+    some = f"list_sort(list_distinct(min(key, {KEYS_SHOWN} * 2)))[:{KEYS_SHOWN}]"
+    rows = desk.sql(f"SELECT verdict, {some} FROM ({' UNION ALL '.join(parts)}) WHERE key IS NOT NULL GROUP BY verdict")
+    names = {verdict.value: verdict.name.lower() for verdict in Verdict} | {_REMOVED: "removed"}
+    return {names[code]: tuple(keys) for code, keys in sorted(rows.fetchall())}

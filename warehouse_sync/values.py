@@ -5,7 +5,7 @@ Nothing here imports a driver, an engine or another room of the house.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
@@ -117,7 +117,9 @@ class RowSql:
     `cursor`: the cursor column as the warehouse types it, or NULL; `inserted_at`: TIMESTAMP in UTC, NULL when the row
     carries none; `reasons`: BIGINT, one bit per `Reason`, 0 for a good row; `notes`: BIGINT, one bit per `Note`;
     `line(inserted_at)`: VARCHAR, the NDJSON line with its newline, with that TIMESTAMP expression as `inserted_at`;
-    `shared`: expressions that stand in several of these, also inside conditions, where DuckDB does not share them.
+    `older`: the row hash as older versions of the encoder made it; `shared`: expressions that stand in several of
+    these, also inside conditions, where DuckDB does not share them; `identity`: the texts that with its time are the
+    identity of an event at Userpilot, () for identify rows.
     """
 
     key: str
@@ -128,7 +130,9 @@ class RowSql:
     reasons: str
     notes: str
     line: Callable[[str], str]
+    older: Mapping[int, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
 
 
 class Verdict(Enum):

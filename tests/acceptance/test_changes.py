@@ -85,8 +85,10 @@ def test_a_tie_with_other_content_is_refused_until_one_of_them_is_gone(pipeline:
     counts = pipeline.good().counts
     assert (counts.added, counts.duplicate, counts.invalid) == (1, 1, 2)
     assert pipeline.reasons() == {"a": ("ambiguous_duplicate",)}
-    again = pipeline.good()
-    assert (again.counts.suppressed, again.counts.invalid, again.new_rejects) == (2, 0, 0)
+    for _ in range(3):
+        again = pipeline.good()
+        assert (again.counts.suppressed, again.counts.invalid, again.new_rejects) == (2, 0, 0)
+    assert pipeline.reasons() == {"a": ("ambiguous_duplicate",)}
     pipeline.sql("DELETE FROM t WHERE v = 2")
     assert pipeline.good().counts.added == 1
     assert ids(pipeline) == ["a", "b"]

@@ -139,8 +139,16 @@ def test_impossible_times_ahead_wait_too(pipeline: Pipeline, kind: str, value: s
     assert pipeline.good().counts.future == 1
 
 
-@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMPTZ", "DATE", "TIMESTAMP_MS"])
-@pytest.mark.parametrize("value", ["'-infinity'", "'0044-03-15 (BC)'", "'0001-01-01'"])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *((kind, "'-infinity'") for kind in ("TIMESTAMP", "TIMESTAMPTZ", "DATE")),
+        *((kind, "'-infinity'") for kind in ("TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")),
+        *((kind, "'0044-03-15 (BC)'") for kind in ("TIMESTAMP", "DATE", "TIMESTAMP_S")),
+        ("TIMESTAMP", "'0001-01-01'"),
+        ("TIMESTAMP_NS", "'1677-09-22'"),
+    ],
+)
 def test_impossible_times_behind_are_read_like_all_others(pipeline: Pipeline, kind: str, value: str) -> None:
     users(pipeline, kind)
     pipeline.sql(f"INSERT INTO t VALUES ('old', 1, {value})")
@@ -236,6 +244,44 @@ def test_the_hour_that_does_not_come(pipeline: Pipeline, monkeypatch: pytest.Mon
         pipeline.sql(f"INSERT INTO t VALUES ('u{number:02d}', 1, '{local}')")
         assert pipeline.good().counts.added == 1, local
         clock += timedelta(minutes=15)
+
+
+@pytest.mark.parametrize(
+    ("zone", "clock", "today"),
+    [
+        ("Pacific/Kiritimati", datetime(2025, 10, 25, 23, 30, tzinfo=UTC), "2025-10-26"),
+        ("America/New_York", datetime(2025, 11, 2, 4, 30, tzinfo=UTC), "2025-11-02"),
+        ("America/New_York", datetime(2025, 11, 2, 2, 30, tzinfo=UTC), "2025-11-01"),
+        ("Europe/Berlin", datetime(2025, 3, 29, 23, 30, tzinfo=UTC), "2025-03-30"),
+    ],
+)
+def test_days_end_with_the_clock_of_the_models_zone(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, zone: str, clock: datetime, today: str
+) -> None:
+    pipeline.configure(f"models: {{timezone: {zone}}}\n")
+    users(pipeline, "DATE")
+    monkeypatch.setattr(DuckDBWarehouse, "now", lambda _: clock)
+    pipeline.sql(f"INSERT INTO t VALUES ('today', 1, '{today}'), ('tomorrow', 1, DATE '{today}' + 1)")
+    result = pipeline.good()
+    assert (result.counts.added, result.counts.future) == (1, 1)
+    assert pipeline.cursor() == today
+    monkeypatch.setattr(DuckDBWarehouse, "now", lambda _: clock + timedelta(days=1))
+    assert pipeline.good().counts.added == 1
+
+
+def test_aware_cursors_know_no_summer(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lag of an hour is an hour, on the nights on which the clocks are changed too."""
+    pipeline.configure("models: {timezone: Europe/Berlin}\n")
+    users(pipeline, "TIMESTAMPTZ", USER + ", lag='1h'")
+    for clock in (datetime(2025, 3, 30, 1, tzinfo=UTC), datetime(2025, 10, 26, 1, tzinfo=UTC)):
+        monkeypatch.setattr(DuckDBWarehouse, "now", lambda _, clock=clock: clock)
+        before = len(pipeline.imported())
+        pipeline.sql(f"INSERT INTO t VALUES ('now {clock}', 1, '{clock}')")
+        assert pipeline.good().counts.added == 1
+        for minutes, added in ((60, 1), (61, 0)):
+            pipeline.sql(f"INSERT INTO t VALUES ('{minutes} {clock}', 1, '{clock - timedelta(minutes=minutes)}')")
+            assert pipeline.good().counts.added == added
+        assert len(pipeline.imported()) == before + 2
 
 
 # NULL cursors (pain 5)

@@ -368,7 +368,7 @@ MANY = int(os.environ.get("WAREHOUSE_SYNC_TEST_HISTORIES", "25"))
 @pytest.mark.parametrize("seed", range(FEW))
 @pytest.mark.parametrize(
     "case",
-    [case if number % 3 == 0 else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(CASES)],
+    [case if number % 5 == 0 else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(CASES)],
     ids=name_of,
 )
 def test_a_few_histories(case: Case, seed: int) -> None:

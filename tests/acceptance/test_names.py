@@ -140,6 +140,7 @@ def test_queries_of_any_shape(pipeline: Pipeline, name: str, event: str) -> None
     assert (second.unchanged, second.added) == (first.read, 0)
 
 
+@pytest.mark.slow
 def test_five_hundred_columns(pipeline: Pipeline) -> None:
     columns = ", ".join(f"i + {n} AS c{n}" for n in range(500))
     pipeline.sql(f"CREATE TABLE t AS SELECT 'u' || i AS user_id, {columns} FROM range(50) AS r(i)")

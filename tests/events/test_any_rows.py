@@ -222,7 +222,7 @@ def blank(user: str | None) -> bool:
 
 
 @given(table=tables(), nulls=st.sampled_from(["send", "omit"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_rows(table: tuple[dict[str, Kind], list[dict[str, Any]]], nulls: str) -> None:
     columns, rows = table
     schema = pa.schema([("user_id", pa.string()), *((name, kind.arrow) for name, kind in columns.items())])
@@ -302,7 +302,7 @@ def flattened(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     nested=st.sampled_from(["json", "flatten"]),
     plan=st.booleans(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_metadata(written_rows: list[str], nested: str, plan: bool) -> None:
     columns: dict[str, pa.Array] = {
         "user_id": pa.array(["u"] * len(written_rows), pa.string()),
@@ -334,7 +334,7 @@ PIECES += ['"a"', "true", "false", "null", "NaN", "nul", "\\u00e9", "\\ud83d", "
 
 
 @given(texts=st.lists(st.lists(st.sampled_from(PIECES), max_size=10).map("".join), min_size=1, max_size=20))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_json_is_what_strict_parsers_take(texts: list[str]) -> None:
     table = pa.table({"user_id": pa.array(["u"] * len(texts)), "metadata": pa.array(texts)})
     CONNECTION.register("arrow_rows", table)

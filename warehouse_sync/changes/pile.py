@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 WORK = "warehouse_sync_work"
 """The engine's own catalog for what is put aside; in memory, spilled under the engine's limit."""
 
-_BUFFER = 1 << 17
-"""Rows that are held before they go into the engine's table."""
+_BUFFER, _BYTES = 1 << 17, 16_000_000
+"""Rows, and bytes, that are held before they go into the engine's table: some rows have their lines with them."""
 
 
 class Pile:
@@ -23,15 +23,18 @@ class Pile:
         self.rows = 0
         self._connection = connection
         self._buffer: list[pa.RecordBatch] = []
-        self._buffered = 0
+        self._buffered = self._bytes = 0
         self._exists = False
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Put the batch aside; all batches have the same columns."""
+        if not batch.num_rows:
+            return
         self._buffer.append(batch)
         self._buffered += batch.num_rows
+        self._bytes += batch.nbytes
         self.rows += batch.num_rows
-        if self._buffered >= _BUFFER:
+        if self._buffered >= _BUFFER or self._bytes >= _BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -45,4 +48,4 @@ class Pile:
         self._connection.execute(f"{start} SELECT * FROM pile_chunk")
         self._connection.unregister("pile_chunk")
         self._exists = True
-        self._buffer, self._buffered = [], 0
+        self._buffer, self._buffered, self._bytes = [], 0, 0

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from warehouse_sync.changes.compare import BOUNDARY
+from warehouse_sync.changes.compare import BOUNDARY, SUMMARY
 from warehouse_sync.changes.duplicates import losers
+from warehouse_sync.changes.inside import Stayed
 from warehouse_sync.changes.pile import WORK, Pile
+from warehouse_sync.changes.snapshot import Snapshot
 from warehouse_sync.changes.tally import Tally
 from warehouse_sync.values import Counts, Verdict
 
@@ -19,20 +21,39 @@ if TYPE_CHECKING:
 _SENT = {Verdict.ADDED.value, Verdict.CHANGED.value}
 _ROWS = 2048
 _NARROW = ["verdict", "key", "key_hash", "row_hash", "cursor", "own_at", "reasons"]
+_SOME = 20
+"""Rows ahead of the clock that are kept, to name some."""
+_ALL_EVENTS, _SAMPLED = 1 << 16, 16
+"""Events of which every identity is kept, and then one identity in so many: a look at all costs a tenth of a read."""
+_STORED = ["key_hash", "row_hash", "cursor", "stored"]
 
 
 class Reading:
-    """Counts and piles of one window. `connection` shares the engine with the stream, but is not its connection."""
+    """Counts and piles of one window. `connection` shares the engine with the stream, but is not its connection.
 
-    def __init__(self, connection: DuckDBPyConnection, *, keyed: bool) -> None:
+    `upgrading`: the rows come with `stored` (see `compare.OUTPUT`); `inside`: the snapshot lies in the warehouse.
+    `stayed`: what the warehouse tells of the rows that stayed there.
+    """
+
+    def __init__(
+        self, connection: DuckDBPyConnection, *, keyed: bool, upgrading: bool = False, inside: bool = False
+    ) -> None:
         connection.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {WORK}")
         self.tally = Tally()
         self._connection = connection
         self._keyed = keyed
+        self._upgrading = upgrading
         self._invalid = Pile(connection, "invalid")
         self._unsent = Pile(connection, "unsent")
         self._bound = Pile(connection, "bound")
         self._moved = Pile(connection, "moved")
+        self._stored = Pile(connection, "stored")
+        self._known = Pile(connection, "known")
+        self._inside = inside
+        self.stayed = Stayed()
+        self._ahead = Pile(connection, "ahead")
+        self._events = Pile(connection, "events")
+        self._more = 0
         self._sent = 0
         self._adjust = Counts()
 
@@ -42,32 +63,67 @@ class Reading:
         import pyarrow.compute as pc
 
         codes = self.tally.add(batch)
+        if SUMMARY in codes:
+            is_summary = pc.equal(batch.column("verdict"), SUMMARY)
+            self._stay(Stayed.read(batch.column("key").filter(is_summary)[0].as_py()))
+            batch, codes = batch.filter(pc.invert(is_summary)), codes - {SUMMARY}
+        if self._upgrading:
+            self._stored.add(batch.filter(pc.is_valid(batch.column("stored"))).select(_STORED))
         if codes <= _SENT:
             return self._count_sent(batch)
         verdict = batch.column("verdict")
         if Verdict.INVALID.value in codes:
             rows = batch.filter(pc.equal(verdict, Verdict.INVALID.value))
             self._invalid.add(rows.select(["key", "key_hash", "row_hash", "reasons"]))
+        if self._keyed and Verdict.FUTURE.value in codes and self._ahead.rows < _SOME:
+            self._ahead.add(batch.filter(pc.equal(verdict, Verdict.FUTURE.value)).select(["verdict", "key"])[:_SOME])
         if BOUNDARY in codes:
             self._bound.add(batch.filter(pc.equal(verdict, BOUNDARY)))
         if self._keyed and codes - _SENT - {Verdict.FUTURE.value}:
             unsent = pa.array([Verdict.UNCHANGED.value, Verdict.SUPPRESSED.value, Verdict.INVALID.value], verdict.type)
             self._unsent.add(batch.filter(pc.is_in(verdict, unsent)).select(_NARROW))
+        elif Verdict.SUPPRESSED.value in codes:
+            self._unsent.add(batch.filter(pc.equal(verdict, Verdict.SUPPRESSED.value)).select(_NARROW))
         if not codes & _SENT:
             return None
         return self._count_sent(batch.filter(pc.less_equal(verdict, Verdict.CHANGED.value)))
 
+    def _stay(self, stayed: Stayed) -> None:
+        self.stayed = stayed
+        self._adjust += Counts(read=stayed.rows, unchanged=stayed.rows)
+
     def _count_sent(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Remember the own time of sent rows that go with another one, by their place among the sent rows."""
+        """Remember the own time of sent rows that go with another one, by their place among the sent rows; and, where
+        the snapshot is elsewhere, which of their keys are in it."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if self._inside:
+            self._known.add(rows.filter(pc.equal(rows.column("verdict"), Verdict.CHANGED.value)).select(["key_hash"]))
         if rows.column("retimed").true_count:
             moved = pc.indices_nonzero(rows.column("retimed"))
             places = pc.add(moved.cast(pa.int64()), self._sent)
             self._moved.add(pa.record_batch({"place": places, "own_at": rows.column("own_at").take(moved)}))
+        if "identity" in rows.schema.names:
+            self._count_event(rows.column("identity"))
         self._sent += rows.num_rows
         return rows
+
+    def _count_event(self, identities: pa.Array) -> None:
+        """Keep the identities of events, by their place among the sent rows where some of those may be taken back: all
+        of the first ones, then a sample, in which two equal ones are both or not at all."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        columns = {"identity": identities}
+        if self._keyed:
+            ones = pa.repeat(pa.scalar(1, pa.int64()), len(identities))
+            columns["place"] = pc.cumulative_sum(ones, start=self._sent - 1)
+        batch = pa.record_batch(columns)
+        if self._sent >= _ALL_EVENTS:
+            rest = pc.bit_wise_and(identities, pa.scalar(_SAMPLED - 1, pa.uint64()))
+            batch = batch.filter(pc.equal(rest, pa.scalar(0, pa.uint64())))
+        self._events.add(batch)
 
     def at_bound(self, boundary: str) -> Iterator[pa.RecordBatch]:
         """Of the rows equal to delivered ones at the bound, those that are more than were delivered: they are new."""
@@ -75,15 +131,20 @@ class Reading:
         if not self._bound.rows:
             return
         table = f"{WORK}.more"
+        stored = "coalesce(b.stored, b.row_hash)" if self._upgrading else "b.row_hash"
+        # Sorted without their lines, which only a few of them need.
         self._connection.execute(
             f"CREATE TABLE {table} AS SELECT b.* REPLACE ({Verdict.ADDED.value}::TINYINT AS verdict)"
-            f" FROM {self._bound.relation} AS b JOIN {boundary} AS d USING (row_hash, cursor)"
-            " QUALIFY row_number() OVER (PARTITION BY b.row_hash, b.cursor) > d.rows"
+            f" FROM {self._bound.relation} AS b WHERE b.rowid IN (SELECT place FROM ("
+            f"SELECT b.rowid AS place FROM {self._bound.relation} AS b"
+            f" JOIN {boundary} AS d ON d.row_hash = {stored} AND d.cursor = b.cursor"
+            " QUALIFY row_number() OVER (PARTITION BY b.row_hash, b.cursor) > d.rows))"
         )
         more = 0
         for batch in self._connection.sql(f"FROM {table}").to_arrow_reader(_ROWS):
             more += batch.num_rows
             yield batch
+        self._more = more
         self._adjust += Counts(read=self._bound.rows, added=more, unchanged=self._bound.rows - more)
 
     def losers(self, sent: str | None, snapshot: str | None, rejects: str | None) -> pa.Table | None:
@@ -109,19 +170,57 @@ class Reading:
         if not self._keyed or not parts:
             return None
         found = losers(self._connection, f"({' UNION ALL '.join(parts)})")
+        if found is not None and rejects:
+            found = self._as_refused(found)
         if found is not None:
             self._count_losers(found, rejects)
         return found
 
-    def removed(self, sent: str | None, snapshot: str) -> int:
-        """How many delivered keys are no longer in the source; keys of invalid rows are in it."""
+    def _as_refused(self, found: pa.Table) -> pa.Table:
+        """The losers, with the hashes under which the state may know them as refused."""
+        stored = self.stored
+        if stored is None:
+            return found
+        self._connection.register("losers_found", found)
+        known = self._connection.sql(
+            "SELECT l.* REPLACE (coalesce(s.stored, l.row_hash) AS row_hash) FROM losers_found AS l"
+            f" LEFT JOIN (SELECT DISTINCT key_hash, row_hash, stored FROM {stored}) AS s USING (key_hash, row_hash)"
+        ).to_arrow_table()
+        self._connection.unregister("losers_found")
+        return known
+
+    def same_events(self, lost: pa.Table | None) -> int:
+        """How many events of this window are, to Userpilot, another one of it or one that was delivered at the bound.
+
+        Exact for the first events of a window; where there are more, an estimate from a sample of them all.
+        `lost`: the losers among them, which are not sent.
+        """
+        self._events.flush()
+        if not self._events.rows:
+            return self._more
+        source = self._events.relation
+        if lost is not None:
+            self._connection.register("losers_found", lost)
+            source += " ANTI JOIN losers_found USING (place)"
+        sampled = f"FILTER (WHERE identity % {_SAMPLED} = 0)"
+        query = f"SELECT count(*) - count(DISTINCT identity), count(*) {sampled} - count(DISTINCT identity) {sampled}"
+        ((same, in_sample),) = self._connection.execute(f"{query} FROM {source}").fetchall()
+        if lost is not None:
+            self._connection.unregister("losers_found")
+        estimate = in_sample * _SAMPLED if self._sent > _ALL_EVENTS else 0
+        return max(int(same), int(estimate)) + self._more
+
+    def keep_new_hashes(self, snapshot: Snapshot, encoder: int) -> None:
+        """Write down the new hashes of rows whose stored ones are of an older version; the next merge puts them in."""
+        if self.stored is not None:
+            snapshot.keep_hashes(self._connection, f"(FROM {self.stored} WHERE stored <> row_hash)", encoder)
+
+    def gone(self, sent: str | None, snapshot: str) -> str:
+        """Delivered keys that are no longer in the source, as a relation; keys of invalid rows are in it."""
         relations = [relation for relation in (sent, self.unsent) if relation]
         read = " UNION ALL ".join(f"SELECT key_hash FROM {relation}" for relation in relations)
         source = f"({read or 'SELECT NULL::BLOB AS key_hash'})"
-        ((gone,),) = self._connection.sql(
-            f"SELECT count(*) FROM {snapshot} AS s ANTI JOIN {source} AS r USING (key_hash)"
-        ).fetchall()
-        return int(gone)
+        return f"(SELECT s.key FROM {snapshot} AS s ANTI JOIN {source} AS r USING (key_hash))"
 
     def closed(self, rejects: str, sent: str | None, *, whole: bool) -> set[tuple[bytes | None, bytes]]:
         """The open rejects, as (key hash, row hash), that stand for nothing any more: their key is good again and as it
@@ -142,15 +241,40 @@ class Reading:
         found = [self._connection.execute(f"SELECT key_hash, row_hash {query}").fetchall() for query in queries]
         return {(key_hash, row_hash) for rows_found in found for key_hash, row_hash in rows_found}
 
+    def suppressed(self) -> list[tuple[bytes | None, bytes]]:
+        """Key hash and row hash of the rows that stay where they are because they were refused before."""
+        if not self.unsent:
+            return []
+        query = f"SELECT DISTINCT key_hash, row_hash FROM {self.unsent} WHERE verdict = {Verdict.SUPPRESSED.value}"
+        return self._connection.execute(query).fetchall()
+
     def count(self, relation: str) -> int:
         """The rows of a relation."""
         return int(self._connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
 
     @property
     def unsent(self) -> str | None:
-        """The keyed rows that are not sent, as a relation; None without any."""
+        """The rows of a keyed model that are not sent, of another those refused before; None without any."""
         self._unsent.flush()
         return self._unsent.relation if self._unsent.rows else None
+
+    @property
+    def ahead(self) -> str | None:
+        """`verdict` and `key` of some rows ahead of the clock, as a relation; None without any."""
+        self._ahead.flush()
+        return self._ahead.relation if self._ahead.rows else None
+
+    @property
+    def stored(self) -> str | None:
+        """Rows equal to stored ones of an older version, as a relation (see `_STORED`); None without any."""
+        self._stored.flush()
+        return self._stored.relation if self._stored.rows else None
+
+    @property
+    def known(self) -> str | None:
+        """Key hashes of sent rows whose keys are in a snapshot in the warehouse, as a relation; None without any."""
+        self._known.flush()
+        return self._known.relation if self._known.rows else None
 
     @property
     def moved(self) -> str | None:

@@ -3,26 +3,32 @@
 Merging writes a copy and renames it into place, so that readers never meet a lock and a kill leaves the old file. The
 copy records the last merged delivery in the same transaction as its rows; merging again what is in it changes nothing.
 
-    sent(key, key_hash, row_hash, inserted_at, batch)   one row a delivered key           (models with a unique_key)
-    boundary(row_hash, cursor, rows)                    delivered rows from the bound on  (events without one)
-    meta(merged, encoder)                               last merged delivery, version of the row hash
+    sent(key, key_hash, row_hash, inserted_at, batch, encoder)   one row a delivered key           (models with a key)
+    boundary(row_hash, cursor, rows, encoder)                    delivered rows from the bound on  (events without one)
+    meta(merged, encoders)                                       last merged delivery, versions of the row hashes
+
+Every hash has its own version of the encoder. After an upgrade a row is compared by the version of its stored hash; the
+new hashes of rows that were found equal are written beside the snapshot (`<model>.hashes.parquet`: key_hash, stored,
+row_hash, cursor, encoder) and put in by the next merge. They say of an old hash what the new one is, so it does no harm
+to put them in late, twice or not at all.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.window import duckdb_literal
 from warehouse_sync.checkpoints import reach
-from warehouse_sync.errors import StateError
+from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.values import CursorValue
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 SNAPSHOT = "warehouse_sync_snapshot"
@@ -32,10 +38,11 @@ _MERGING = "warehouse_sync_merging"
 
 _TABLES = """
 CREATE TABLE {catalog}.sent (
-  key VARCHAR, key_hash BLOB NOT NULL, row_hash BLOB NOT NULL, inserted_at TIMESTAMP, batch BIGINT
+  key VARCHAR, key_hash BLOB NOT NULL, row_hash BLOB NOT NULL, inserted_at TIMESTAMP, batch BIGINT,
+  encoder INTEGER NOT NULL
 );
-CREATE TABLE {catalog}.meta (merged BIGINT NOT NULL, encoder INTEGER NOT NULL);
-INSERT INTO {catalog}.meta VALUES (0, {encoder});
+CREATE TABLE {catalog}.meta (merged BIGINT NOT NULL, encoders INTEGER[] NOT NULL);
+INSERT INTO {catalog}.meta VALUES (0, []);
 """
 
 
@@ -59,28 +66,65 @@ def snapshot_file(home: Path, model: str) -> Path:
 
 
 class Snapshot:
-    """The snapshot of one model at `path`; a file that is not there is an empty snapshot."""
+    """The snapshot of one model at `path`; a file that is not there is an empty snapshot.
 
-    def __init__(self, path: Path, encoder: int) -> None:
+    `known`: the versions of the encoder that this program knows.
+    """
+
+    def __init__(self, path: Path, known: Collection[int]) -> None:
         self.path = path
-        self.encoder = encoder
+        self.hashes = path.with_suffix(".hashes.parquet")
+        self._known = known
 
     def attach(self, connection: DuckDBPyConnection) -> int:
         """Attach the published file, read-only, as catalog `SNAPSHOT`; gives the last merged delivery.
 
-        Raises StateError when the file is damaged.
+        Raises StateError when the file is damaged, or holds hashes of a version that this program does not know.
         """
         import duckdb
 
         try:
             connection.execute(f"ATTACH '{_quoted(self.path)}' AS {SNAPSHOT} (READ_ONLY)")
             merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
+            strange = sorted(set(self.encoders(connection)) - set(self._known))
         except duckdb.Error:
             raise StateError(
                 f"the snapshot {self.path} is damaged or no snapshot",
                 hint="put it back from a copy of state.dir, or start over with `warehouse-sync state reset MODEL`.",
             ) from None
+        if strange:
+            raise StateError(
+                f"the snapshot {self.path} holds row hashes of version {', '.join(map(str, strange))}, which this"
+                f" version of the program does not know (it knows {', '.join(map(str, sorted(self._known)))})",
+                hint="install the version that wrote it, or start over with `warehouse-sync state reset MODEL`"
+                " (every row then counts as new).",
+            )
         return int(merged or 0)
+
+    def encoders(self, connection: DuckDBPyConnection) -> tuple[int, ...]:
+        """The versions of the hashes in the attached file."""
+        return tuple(first_value(connection, f"SELECT encoders FROM {SNAPSHOT}.meta"))
+
+    def keep_hashes(self, connection: DuckDBPyConnection, relation: str, encoder: int) -> None:
+        """Write down what the next merge puts in: new hashes (`row_hash`, of version `encoder`) for `stored` ones.
+
+        Raises DiskError.
+        """
+        import duckdb
+
+        fresh = self.hashes.with_suffix(".new")
+        try:
+            connection.execute(
+                f"COPY (SELECT DISTINCT key_hash, stored, row_hash, cursor, {encoder} AS encoder FROM {relation})"
+                f" TO '{_quoted(fresh)}' (FORMAT parquet)"
+            )
+            _publish(fresh, self.hashes)
+        except (duckdb.IOException, OSError):
+            fresh.unlink(missing_ok=True)
+            raise DiskError(
+                f"cannot write {self.hashes}: no room, or read-only",
+                hint="nothing of this window was recorded or sent; make room or mend the permissions, and run again.",
+            ) from None
 
     def boundary_to(self, connection: DuckDBPyConnection) -> str | None:
         """The greatest cursor among the rows that the attached file keeps of a model without key; None without any."""
@@ -89,12 +133,33 @@ class Snapshot:
         last = first_value(connection, f"SELECT max(cursor)::VARCHAR FROM {SNAPSHOT}.boundary")
         return None if last is None else str(last)
 
+    def begin(self, connection: DuckDBPyConnection, merged: int) -> None:
+        """Publish an empty snapshot that stands at that delivery, in place of one that is lost."""
+        fresh = self.path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection.execute(f"ATTACH '{_quoted(fresh)}' AS {_MERGING}")
+        try:
+            connection.execute(_TABLES.format(catalog=_MERGING))
+            connection.execute(f"UPDATE {_MERGING}.meta SET merged = ?", [merged])
+            connection.execute(f"CHECKPOINT {_MERGING}")
+        finally:
+            connection.execute(f"DETACH {_MERGING}")
+        _publish(fresh, self.path)
+
     def merge(
-        self, connection: DuckDBPyConnection, delivered: Sequence[Delivered], *, keyed: bool, bound: CursorValue | None
+        self,
+        connection: DuckDBPyConnection,
+        delivered: Sequence[Delivered],
+        *,
+        keyed: bool,
+        bound: CursorValue | None,
+        sure: Callable[[], None] = lambda: None,
     ) -> int:
         """Take in delivered batches, in order; gives the last merged delivery. Batches taken in before are passed over.
 
-        Of unkeyed rows only those at or above `bound`, where the model's cursor stands, can be read again and are kept.
+        New hashes that were written down go in before them, and their file goes. Of unkeyed rows only those at or above
+        `bound`, where the model's cursor stands, can be read again and are kept.
         """
         fresh = self.path.with_suffix(".new")
         for leftover in (fresh, fresh.with_suffix(".new.wal")):
@@ -107,8 +172,10 @@ class Snapshot:
         try:
             connection.execute("BEGIN")
             if empty:
-                connection.execute(_TABLES.format(catalog=_MERGING, encoder=self.encoder))
+                connection.execute(_TABLES.format(catalog=_MERGING))
             merged = int(first_value(connection, f"SELECT merged FROM {_MERGING}.meta") or 0)
+            if self.hashes.exists():
+                _put_in_hashes(connection, self.hashes, keyed=keyed)
             todo = [batch for batch in delivered if batch.sequence > merged]
             if todo:
                 if keyed:
@@ -118,18 +185,39 @@ class Snapshot:
                 connection.execute(f"UPDATE {_MERGING}.meta SET merged = ?", [todo[-1].sequence])
             if not keyed and bound is not None and _has_boundary(connection, _MERGING):
                 connection.execute(f"DELETE FROM {_MERGING}.boundary WHERE cursor < {duckdb_literal(bound)}")
+            tables = [f"FROM {_MERGING}.sent"]
+            tables += [f"FROM {_MERGING}.boundary"] if _has_boundary(connection, _MERGING) else []
+            versions = " UNION ALL ".join(f"SELECT encoder {table}" for table in tables)
+            connection.execute(
+                f"UPDATE {_MERGING}.meta SET encoders ="
+                f" (SELECT coalesce(list(DISTINCT encoder ORDER BY encoder), []) FROM ({versions}))"
+            )
             connection.execute("COMMIT")
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
             connection.execute(f"DETACH {_MERGING}")
         reach("snapshot_written")
+        sure()
         _publish(fresh, self.path)
         reach("snapshot_published")
+        self.hashes.unlink(missing_ok=True)
         return todo[-1].sequence if todo else merged
 
 
+def taken_rows(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> pa.RecordBatchReader:
+    """What a snapshot that lies elsewhere takes in: `key_hash`, `row_hash`, `inserted_at`, `batch`, one row a key."""
+    _take(connection, delivered)
+    return connection.sql("SELECT key_hash, row_hash, inserted_at, batch FROM taken").to_arrow_reader()
+
+
 def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
-    """Replace the rows of every delivered key; of a key that was delivered twice the later delivery stands.
+    """Replace the rows of every delivered key."""
+    _take(connection, delivered)
+    _replace_taken(connection)
+
+
+def _take(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
+    """The delivered rows as a table `taken`; of a key that was delivered twice the later delivery stands.
 
     Rows that the API refused were not delivered: a mended event goes, and a profile is compared with what arrived.
     """
@@ -139,9 +227,10 @@ def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]
         connection.executemany("INSERT INTO refused VALUES (?, ?)", refused)
     connection.execute(
         "CREATE TEMP TABLE taken AS SELECT * FROM"
-        " (SELECT k.key, k.key_hash, k.row_hash, k.inserted_at, d.batch, d.sequence"
+        " (SELECT k.key, k.key_hash, k.row_hash, k.inserted_at, d.batch, d.sequence, coalesce(v.encoder, 1) AS encoder"
         f" FROM read_parquet({_files(delivered)}, filename = true) AS k"
-        f" JOIN (VALUES {_values(delivered)}) AS d(file, batch, sequence) ON d.file = k.filename)"
+        f" JOIN (VALUES {_values(delivered)}) AS d(file, batch, sequence) ON d.file = k.filename"
+        f" LEFT JOIN {_versions(delivered)} AS v ON v.file = k.filename)"
         + (" ANTI JOIN refused USING (batch, key_hash)" if refused else "")
         + (
             " QUALIFY row_number() OVER (PARTITION BY key_hash ORDER BY sequence DESC) = 1"
@@ -149,12 +238,34 @@ def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]
             else ""
         )
     )
+    connection.execute("DROP TABLE refused")
+
+
+def _replace_taken(connection: DuckDBPyConnection) -> None:
+    """Let the rows of the table `taken` stand for their keys."""
     connection.execute(f"DELETE FROM {_MERGING}.sent USING taken WHERE sent.key_hash = taken.key_hash")
     connection.execute(
-        f"INSERT INTO {_MERGING}.sent SELECT key, key_hash, row_hash, inserted_at, batch FROM taken ORDER BY key_hash"
+        f"INSERT INTO {_MERGING}.sent SELECT key, key_hash, row_hash, inserted_at, batch, encoder FROM taken"
+        " ORDER BY key_hash"
     )
     connection.execute("DROP TABLE taken")
-    connection.execute("DROP TABLE refused")
+
+
+def _put_in_hashes(connection: DuckDBPyConnection, hashes: Path, *, keyed: bool) -> None:
+    """Replace stored hashes by the new ones that were written down for them; what is not stored any more is passed."""
+    new = f"read_parquet('{_quoted(hashes)}')"
+    if keyed:
+        connection.execute(
+            "CREATE TEMP TABLE taken AS SELECT s.* REPLACE (h.row_hash AS row_hash, h.encoder AS encoder)"
+            f" FROM {_MERGING}.sent AS s JOIN {new} AS h ON h.key_hash = s.key_hash AND h.stored = s.row_hash"
+            " QUALIFY row_number() OVER (PARTITION BY s.key_hash) = 1"
+        )
+        _replace_taken(connection)
+    elif _has_boundary(connection, _MERGING):
+        connection.execute(
+            f"UPDATE {_MERGING}.boundary SET row_hash = h.row_hash, encoder = h.encoder FROM {new} AS h"
+            " WHERE h.stored = boundary.row_hash AND h.cursor = boundary.cursor"
+        )
 
 
 def _take_in_boundary(
@@ -170,7 +281,8 @@ def _take_in_boundary(
         if first_value(connection, f"SELECT 1 FROM read_parquet('{keys}') WHERE {above} LIMIT 1") is None:
             continue
         rows = (
-            "SELECT unhex(md5(line || chr(10))) AS row_hash, cursor, count(*)::BIGINT AS rows"
+            "SELECT unhex(md5(line || chr(10))) AS row_hash, cursor, count(*)::BIGINT AS rows,"
+            f" coalesce((SELECT encoder FROM {_versions([batch])}), 1) AS encoder"
             " FROM (SELECT cursor, file_row_number AS place"
             f" FROM read_parquet('{keys}', file_row_number = true) WHERE {above})"
             " JOIN (SELECT unnest(lines) AS line, unnest(range(len(lines))) AS place"
@@ -198,6 +310,14 @@ def _files(delivered: Sequence[Delivered]) -> str:
 
 def _values(delivered: Sequence[Delivered]) -> str:
     return ", ".join(f"('{_quoted(batch.keys)}', {batch.batch}, {batch.sequence})" for batch in delivered)
+
+
+def _versions(delivered: Sequence[Delivered]) -> str:
+    """`file` and `encoder`: the version of the row hashes in each key file, as the file's own metadata names it."""
+    return (
+        "(SELECT file_name AS file, decode(value)::INTEGER AS encoder"
+        f" FROM parquet_kv_metadata({_files(delivered)}) WHERE decode(key) = 'encoder')"
+    )
 
 
 def _quoted(path: Path) -> str:

@@ -6,13 +6,15 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from warehouse_sync.changes.compare import BOUNDARY
+from warehouse_sync.changes.compare import BOUNDARY, SUMMARY
 from warehouse_sync.values import Counts, CursorKind, CursorValue, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_MINUS_INFINITY = -(2**63 - 1)
+"""DuckDB's `-infinity` in every unit of a timestamp; a nanosecond later is a moment of 1677."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,8 +70,10 @@ class Tally:
 
         None when there was none, or none of our calendar (`-infinity`, years before 1): the cursor stays where it was.
         """
+        if self._greatest is None or (kind.is_time and self._greatest <= _MINUS_INFINITY):
+            return None
         try:
-            return None if self._greatest is None else self._cursor(kind)
+            return self._cursor(kind)
         except OverflowError:
             return None
 
@@ -83,9 +87,9 @@ class Tally:
         return CursorValue(kind, str(self._greatest))
 
     def counts(self) -> Counts:
-        """The verdicts as counts; boundary rows are judged elsewhere and not in here."""
+        """The verdicts as counts; boundary rows, and those that stayed in the warehouse, are counted elsewhere."""
         seen = {verdict.name.lower(): self.verdicts[verdict.value] for verdict in Verdict}
-        read = sum(count for code, count in self.verdicts.items() if code != BOUNDARY)
+        read = sum(count for code, count in self.verdicts.items() if code not in (BOUNDARY, SUMMARY))
         return Counts(read=read, retimed=self.retimed, **seen)
 
 

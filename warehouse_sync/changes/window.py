@@ -26,13 +26,14 @@ FUTURE = timedelta(hours=1)
 class Bounds:
     """What one window reads. `since`: where the last one ended; `low`: `since - lag`, the closed lower bound;
     `high`: the last value that is not future; `before`: the open upper bound of a slice or a backfill. None: open.
-    `above`: `low` itself is not read again."""
+    `above`: `low` itself is not read again; `last`: the closed upper bound of what is read a second time."""
 
     since: CursorValue | None
     low: CursorValue | None
     high: CursorValue | None
     before: CursorValue | None = None
     above: bool = False
+    last: CursorValue | None = None
 
 
 def cursor_kind(model: Model, schema: pa.Schema) -> CursorKind | None:

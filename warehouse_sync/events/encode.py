@@ -7,21 +7,13 @@ that have properties. The expression fails for no row, so it may stand where inv
 **Key.** One column: its value as the text that is sent. Several: the JSON array of their values. NULL when one is NULL.
 `key_hash` is `unhex(md5(key))`.
 
-**Row hash, version 1.** Of models with a key: `unhex(md5(d || '[' || v1 || ',' || v2 || ... || ']'))`.
-The values are the JSON texts of everything that is sent from a column, sorted by name (fields by theirs, properties by
-`metadata.<name>`, all members of opened columns together under `metadata`, each after a comma), without `inserted_at`,
-the cursor column and `ignore_changes`; what is left out of the line is empty between its commas. `d` is the first 16
-hexadecimal digits of the SHA-256 of the JSON array of those names (`json.dumps`). So a hash changes when a value, the
-set of properties or `nulls` changes; `event_type` and the header's `source` are not part of it. Of models without a
-key: `unhex(md5(line))`, time included.
+**Row hash.** See `row_hash`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +22,7 @@ from warehouse_sync.events.columns import Mapped, map_columns
 from warehouse_sync.events.fields import Fields, build_fields
 from warehouse_sync.events.properties import Properties, build_properties
 from warehouse_sync.events.reasons import Reason
+from warehouse_sync.events.row_hash import Sent, encoder_version, row_hashes
 from warehouse_sync.events.schema import REQUIRED
 from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError
 from warehouse_sync.events.sql import Check, Part, Text, any_of, bits, concat
@@ -40,10 +33,17 @@ from warehouse_sync.values import EventType, Model, Property, RowSql
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ENCODER_VERSION = 1
-"""Changes whenever the same row would get another row hash."""
 
-MANY_PROPERTIES = 500
+@dataclass(frozen=True)
+class PropertyLimits:
+    """What Userpilot is said to keep of properties (second-hand): beyond it is a warning. None: no limit.
+
+    `properties`: of one model; `name`: characters; `value`: bytes of a text.
+    """
+
+    properties: int | None = 500
+    name: int | None = 255
+    value: int | None = 65_535
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class EncodeOptions:
     timezone: str
     now: datetime
     fold_upper: bool = False
+    limits: PropertyLimits = field(default_factory=PropertyLimits)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Encoding:
     """How a model's rows become lines.
 
     `properties`: by name, without the keys of a `metadata` column; `fields`: field -> column; `reason_columns`: the
-    columns that a reason can be about, for messages.
+    columns that a reason can be about, for messages. `opened`: columns whose properties only rows tell, and how they
+    are sent; `event_type`: the column of that name, which is checked and not sent.
     """
 
     row: RowSql
@@ -69,7 +71,9 @@ class Encoding:
     fields: Mapping[str, str]
     reason_columns: Mapping[Reason, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
-    version: int = ENCODER_VERSION
+    version: int = 1
+    opened: Mapping[str, str] = field(default_factory=dict)
+    event_type: str | None = None
 
 
 def compile_row(model: Model, schema: pa.Schema, options: EncodeOptions) -> Encoding:
@@ -89,6 +93,7 @@ def compile_row(model: Model, schema: pa.Schema, options: EncodeOptions) -> Enco
 class _Compiler:
     def __init__(self, model: Model, schema: pa.Schema, options: EncodeOptions) -> None:
         self.model = model
+        self.limits = options.limits
         self.types = Types(options.timezone)
         self.mapped: Mapped = map_columns(model, schema, fold_upper=options.fold_upper)
         self.unique_key = self.mapped.named(model.unique_key, "unique_key")
@@ -109,15 +114,18 @@ class _Compiler:
             *cursor_checks,
             *self.properties.checks(),
         ]
+        row_hash, older = self.row_hash()
         row = RowSql(
             key=key,
             key_hash=f"unhex(md5({key}))",
-            row_hash=self.row_hash(),
+            row_hash=row_hash,
             cursor=cursor,
             inserted_at=self.inserted_at.sql,
             reasons=bits(checks),
-            notes=bits([*self.fields.notes, *self.properties.notes()]),
+            notes=bits([*self.fields.notes, *self.properties.notes(), *self.properties.long_values(self.limits.value)]),
             line=self.line,
+            older=older,
+            identity=() if self.model.event.is_identify else self.identity(),
             shared=self.shared(),
         )
         return Encoding(
@@ -126,19 +134,33 @@ class _Compiler:
             {name: column.name for name, column in self.mapped.fields.items()},
             _columns_by_reason(checks),
             tuple(self.warnings()),
+            encoder_version(),
+            self.opened(),
+            self.mapped.event_type.name if self.mapped.event_type else None,
         )
+
+    def opened(self) -> dict[str, str]:
+        """Columns that are opened row by row -> the pattern of their properties' names."""
+        names = {column.name: name for name, column in self.mapped.properties.items()}
+        found = {one.column.name: f"metadata.{names.get(one.column.name, '')}.*" for one in self.properties.opened}
+        return found | ({self.mapped.metadata.name: "metadata.*"} if self.mapped.metadata else {})
 
     def line(self, inserted_at: str) -> str:
         """The NDJSON line with that TIMESTAMP expression as its time."""
         parts: list[Part] = [Text(f'{{"event_type":"{self.model.event.value}"')]
-        if not any(field.field.name == "source" for field in self.fields.parts):
+        if not any(one.field.name == "source" for one in self.fields.parts):
             parts.append(Text(f',"source":"{self.model.source}"'))
-        for field in self.fields.parts:
-            parts += field.parts()
+        for one in self.fields.parts:
+            parts += one.parts()
         parts.append(f'strftime({inserted_at}, \',"inserted_at":"{TIME_FORMAT}"\')')
         if not (self.model.event is EventType.PAGE_VIEW and self.properties.none):
             parts += [Text(',"metadata":'), *self.properties.object()]
         return concat([*parts, Text("}\n")])
+
+    def identity(self) -> tuple[str, ...]:
+        """The texts that, with type and time, make Userpilot's own id of an event (page "Event Schema" of exports)."""
+        names = ("user_id", "company_id", "event_name")
+        return tuple(one.text for one in self.fields.parts if one.field.name in names)
 
     def shared(self) -> tuple[str, ...]:
         """The JSON texts of the columns that hold text."""
@@ -171,6 +193,9 @@ class _Compiler:
         if column.shape is Shape.TEXT:
             text = f"{column.sql}::varchar"
             return f"CASE WHEN {invalid_utf8(text)} THEN NULL ELSE {text} END", self.readable([column])
+        if getattr(column.type, "unit", "") == "s":
+            # Parquet has no seconds, and its milliseconds no room for all of them.
+            return f"TRY_CAST({column.sql} AS TIMESTAMP)", []
         return column.sql, []
 
     def readable(self, columns: Iterable[Column]) -> list[Check]:
@@ -186,31 +211,35 @@ class _Compiler:
             raise ModelError(f"{key} names {name!r}, which is nested ({column.type_name})", path=self.model.path)
         return column
 
-    def row_hash(self) -> str:
-        """The hash of what is sent."""
+    def row_hash(self) -> tuple[str, dict[int, str]]:
+        """The hash of what is sent, and the same as older versions made it."""
+        line = self.line(self.inserted_at.sql)
         if not self.model.unique_key:
-            return f"unhex(md5({self.line(self.inserted_at.sql)}))"
+            return row_hashes(Sent(line, {}, keyed=False))
         skipped = self.ignored | ({self.cursor} if self.cursor else set())
-        hashed = {field.field.name: field.json for field in self.fields.parts if field.column not in skipped}
+        hashed = {one.field.name: one.json for one in self.fields.parts if one.column not in skipped}
         for known in self.properties.known:
             if known.column.name not in skipped:
                 hashed[f"metadata.{known.name}"] = self.properties.sent(known)
         opened = tuple(one for one in self.properties.opened if one.column.name not in skipped)
         if opened:
             hashed["metadata"] = replace(self.properties, opened=opened).told_by_rows()
-        names = sorted(hashed)
-        digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
-        parts: list[Part] = [Text(digest + "[")]
-        for i, name in enumerate(names):
-            parts += [Text("," if i else ""), hashed[name]]
-        return f"unhex(md5({concat([*parts, Text(']')])}))"
+        return row_hashes(Sent(line, hashed, keyed=True))
 
     def warnings(self) -> list[str]:
         """What will probably surprise, though it is allowed."""
+        found, limits = [], self.limits
         count = len(self.properties.known)
-        if count > MANY_PROPERTIES:
-            return [f"{count} properties are sent; Userpilot is said to keep {MANY_PROPERTIES} at most"]
-        return []
+        if limits.properties is not None and count > limits.properties:
+            found.append(f"{count} properties are sent; Userpilot is said to keep {limits.properties} at most")
+        for one in self.properties.known:
+            if limits.name is not None and len(one.name) > limits.name:
+                name = f"{one.name[:40]}…"
+                found.append(
+                    f"the name of property {name} has {len(one.name)} characters; Userpilot is said to keep"
+                    f" {limits.name} at most"
+                )
+        return found
 
 
 def _columns_by_reason(checks: Sequence[Check]) -> dict[Reason, tuple[str, ...]]:

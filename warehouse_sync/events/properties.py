@@ -77,6 +77,23 @@ class Properties:
         values += [(one.column.name, one.notes) for one in self.opened]
         return [Check(note, predicate, name) for name, notes in values for note, predicate in notes]
 
+    def long_values(self, limit: int | None) -> list[Check]:
+        """Which rows hold a text of more bytes than that, in a text or JSON column or as a member of `metadata`."""
+        if limit is None:
+            return []
+        shapes = {Shape.TEXT, Shape.JSON, Shape.VARIANT}
+        found = [
+            (one.column.name, f"strlen({one.column.sql}::varchar) > {limit}")
+            for one in self.known
+            if one.column.shape in shapes
+        ]
+        for one in self.opened:
+            if one.text:
+                size = "strlen(json_extract_string(member.v, '$'))"
+                longer = f"len(list_filter({one.members}, lambda member: {size} > {limit})) > 0"
+                found.append((one.column.name, f"CASE WHEN strlen({one.text}) > {limit} THEN {longer} ELSE false END"))
+        return [Check(Note.LONG_VALUE, predicate, name) for name, predicate in found]
+
     def sent(self, one: Known) -> str:
         """The value of a property as it is sent: NULL where it is left out."""
         return one.value.json if self.omit_nulls else f"coalesce({one.value.json}, 'null')"

@@ -1,4 +1,4 @@
-"""Why a row is not sent (`Reason`), and what was changed in a row that is (`Note`).
+"""Why a row is not sent (`Reason`), and what somebody should know of rows beside that (`Note`).
 
 Both travel through DuckDB as one bit each of a BIGINT, so that a row can carry several. Bits and codes are stored in
 the state: new members go to the end, none is ever renumbered.
@@ -69,12 +69,19 @@ class Reason(Flag):
 
 
 class Note(Flag):
-    """A row with one of these is sent, and a value in it is not exactly what the warehouse holds."""
+    """What is counted and said, and keeps no row back: values sent otherwise than the warehouse holds them, for one."""
 
     NAN_TO_NULL = (0, "nan_to_null", "NaN or an infinity was sent as null: JSON has no such number.")
     BEYOND_2_53 = (1, "beyond_2_53", "A number beyond 2^53 was sent in full; readers that use doubles will round it.")
     NUL_REMOVED = (2, "nul_removed", "NUL characters were removed from a text.")
     TIME_TO_NULL = (3, "time_to_null", "A time that is infinite or outside the years 1 to 9999 was sent as null.")
+    EVENT_CHANGED = (4, "event_changed", "An event changed after it was delivered; a delivered event never goes again.")
+    SAME_EVENT = (
+        5,
+        "same_event",
+        "Events of one window share user, company, name and time: Userpilot gives them one id and may merge them.",
+    )
+    LONG_VALUE = (6, "long_value", "A text is longer than `limits.max_value`: Userpilot is said to keep no more.")
 
 
 def decode(bits: int) -> tuple[Reason, ...]:

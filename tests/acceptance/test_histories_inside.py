@@ -1,0 +1,147 @@
+"""The same histories with the comparison in the warehouse: what was imported is what the same reference says."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from acceptance_pipeline import Pipeline
+from harness import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from postgres_pipeline import PostgresHistory, PostgresPipeline, kinds_of_postgres
+from servers import Server, postgres_server
+from test_histories import CASES, MANY, Case, History, dense_history, name_of, relaxed, steps
+
+from warehouse_sync.checkpoints import VARIABLE
+from warehouse_sync.userpilot.sandbox import Sandbox
+
+INSIDE = "snapshot: {where: warehouse, schema: sync}\n"
+KEYED = [case for case in CASES if case.keyed]
+
+
+class Kept(Pipeline):
+    """A pipeline whose snapshots lie in its warehouse."""
+
+    def configure(self, more: str = "") -> None:
+        super().configure(more + INSIDE)
+
+
+def play_inside(case: Case, history: list[tuple[Any, ...]]) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sandbox = stack.enter_context(Sandbox(folder / "sandbox"))
+        past = History(case, Kept(folder / "project", sandbox))
+        for step in [*history, ("run", False), ("run", False)]:
+            past.step(*step)
+        assert not list((folder / "project").rglob("snapshots/*"))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if number % 6 == 0 else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(KEYED)],
+    ids=name_of,
+)
+def test_a_few_histories_inside(case: Case) -> None:
+    play_inside(case, dense_history(Random(f"inside {name_of(case)}")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", KEYED, ids=name_of)
+@relaxed(MANY)
+@given(history=st.lists(steps, min_size=6, max_size=30))
+def test_many_histories_inside(case: Case, history: list[tuple[Any, ...]]) -> None:
+    play_inside(case, history)
+
+
+# In PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with postgres_server() as running:
+        yield running
+
+
+_numbers = itertools.count()
+
+
+def play_postgres(case: Case, history: list[tuple[Any, ...]], server: Server) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sandbox = stack.enter_context(Sandbox(folder / "sandbox"))
+        pipeline = PostgresPipeline(folder / "project", sandbox, server, "postgres", f"sync_{next(_numbers)}")
+        past = PostgresHistory(case, pipeline)
+        for step in [*history, ("run", False), ("run", False)]:
+            past.step(*step)
+        pipeline.sql(f"DROP SCHEMA {pipeline.schema} CASCADE")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if number == 5 else pytest.param(case, marks=pytest.mark.slow)
+        for number, case in enumerate(kinds_of_postgres(KEYED))
+    ],
+    ids=name_of,
+)
+def test_a_few_histories_in_postgres(case: Case, server: Server) -> None:
+    play_postgres(case, dense_history(Random(f"postgres {name_of(case)}")), server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", kinds_of_postgres(KEYED), ids=name_of)
+def test_many_histories_in_postgres(case: Case, server: Server) -> None:
+    for number in range(MANY):
+        play_postgres(case, dense_history(Random(f"postgres {name_of(case)} {number}")), server)
+
+
+MODEL = ("event='identify_user', cursor='_c'", "select k as user_id, v as plan, c as inserted_at, c as _c from t")
+
+
+AROUND_A_MERGE = [
+    "snapshot_published",
+    *(pytest.param(p, marks=pytest.mark.slow) for p in ("after_complete", "snapshot_written", "merge_recorded")),
+]
+
+
+@pytest.mark.parametrize("point", AROUND_A_MERGE)
+def test_a_kill_around_a_merge_in_postgres(point: str, server: Server, tmp_path: Path, box: Sandbox) -> None:
+    pipeline = PostgresPipeline(tmp_path / "project", box, server, "postgres", f"sync_{next(_numbers)}")
+    pipeline.model("m", *MODEL)
+    pipeline.sql(
+        "DROP TABLE IF EXISTS t",
+        "CREATE TABLE t (k TEXT, v INTEGER, c TIMESTAMP)",
+        "INSERT INTO t SELECT 'u' || i, i, '2025-01-01 10:00' FROM generate_series(1, 5) AS n(i)",
+    )
+    words = [sys.executable, "-m", "warehouse_sync", "run", "-c", str(pipeline.folder / "configs" / "prod.yml")]
+    environ = os.environ | {VARIABLE: point, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(words, env=environ, capture_output=True, check=False, timeout=60)
+    assert killed.returncode == -9, killed.stderr
+    pipeline.sql("UPDATE t SET v = 100, c = '2025-01-02 10:00' WHERE k = 'u1'")
+    assert pipeline.good().counts.changed == 1
+    assert len(pipeline.imported()) == 6
+    assert pipeline.good().counts.unchanged == 1
+    ((rows, known),) = pipeline.ask(
+        f'SELECT count(*), min(known) FROM {pipeline.schema}."sent.prod.m", {pipeline.schema}."merged.prod.m"'
+    )
+    assert (rows, known) == (5, 5)
+
+
+# More refused rows than a statement names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", KEYED[:3], ids=name_of)
+def test_where_too_many_rows_are_refused_everything_leaves(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warehouse_sync.inside.MOST_KEYS", 0)
+    play_inside(case, dense_history(Random(f"refused {name_of(case)}")))
