@@ -284,7 +284,7 @@ class Upgrading(History):
         super().do_run(full)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "case",
     [case if number in (0, 3, 12) else pytest.param(case, marks=pytest.mark.slow) for number, case in enumerate(CASES)],
