@@ -95,8 +95,11 @@ def make(folder: Path, rows: int) -> None:
                 writer.write_batch(batch)
 
 
-def seal(folder: Path, source: str, keyed: bool) -> float:
-    """Seconds from a model to its recorded batches; like its peers', without the imports."""
+def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] | None = None) -> float:
+    """Seconds from a model to its recorded batches; like its peers', without the imports.
+
+    `source`: `arrow` or a kind of warehouse, with `connection` as its keys: the DuckDB file of the folder without.
+    """
     import pyarrow.parquet  # noqa: F401
     import sqlglot.dialects.duckdb  # noqa: F401
 
@@ -114,7 +117,8 @@ def seal(folder: Path, source: str, keyed: bool) -> float:
     home = folder / "home"
     models = folder / "models"
     models.mkdir()
-    header = "event='track', cursor='inserted_at', begin='all'" + (", unique_key='_id'" if keyed else "")
+    # Without a cursor: what a first run looks at before it reads is no part of this.
+    header = "event='track', " + ("unique_key='_id'" if keyed else "always=True")
     (models / "events.sql").write_text(f"{{{{ config({header}) }}}}\nSELECT {COLUMNS} FROM events\n")
     settings = ModelSettings(path=models)
     (model,) = load_models(settings)
@@ -128,7 +132,7 @@ def seal(folder: Path, source: str, keyed: bool) -> float:
         if source == "arrow":
             warehouse = ArrowWarehouse(folder / "w.arrow", engine)
         else:
-            warehouse = open_warehouse("duckdb", {"path": str(folder / "w.duckdb")}, engine)
+            warehouse = open_warehouse(source, connection or {"path": str(folder / "w.duckdb")}, engine)
         extract(context, model, warehouse, policy, Request())
         return time.perf_counter() - began
 

@@ -60,17 +60,22 @@ def table(source: Source) -> pa.Table:
 
 def sent(warehouse: Warehouse, sql: str, timezone: str = "UTC") -> list[dict[str, str]]:
     """What the columns of a query become in a line: property -> JSON text, one mapping a row."""
+    described = warehouse.describe(sql)
+    return encoded(described, warehouse.open(sql), timezone, folds_upper=warehouse.folds_upper)
+
+
+def encoded(described: pa.Schema, source: Source, timezone: str = "UTC", *, folds_upper: bool) -> list[dict[str, str]]:
+    """What the rows of a source become in a line. Raises ModelError for a column that cannot be sent."""
     model = Model("m", Path("m.sql"), "", EventType.TRACK)
     schema = pa.schema(
         [
             pa.field("user_id", pa.string()),
             pa.field("event_name", pa.string()),
             pa.field("inserted_at", pa.timestamp("us")),
-            *warehouse.describe(sql),
+            *described,
         ]
     )
-    encoding = compile_row(model, schema, EncodeOptions(timezone, NOW, warehouse.folds_upper))
-    source = warehouse.open(sql)
+    encoding = compile_row(model, schema, EncodeOptions(timezone, NOW, folds_upper))
     fixed = "'u' AS user_id, 'e' AS event_name, TIMESTAMP '2025-01-01' AS inserted_at"
     line = encoding.row.line("inserted_at")
     lines = source.connection.sql(f"SELECT {line} FROM (SELECT {fixed}, * FROM {source.relation})").fetchall()

@@ -5,16 +5,13 @@ They are stopped at the end. Where a binary is missing a test is skipped, and th
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import environment_with, plain_environment
 
 PASSWORD = "correct horse"
 SECONDS = 60
@@ -34,6 +32,7 @@ class Server:
     port: int
     folder: Path
     admin: str
+    process: subprocess.Popen[bytes] | None = None
 
 
 def free_port() -> int:
@@ -94,9 +93,14 @@ def postgres_server() -> Iterator[Server]:
             "--locale=C.UTF-8", "--no-sync", f"--pwfile={password}",
         )  # fmt: skip
         certificate(folder, "server", owner="postgres")
+        certificate(folder, "client", owner="root", subject="certified")
+        (folder / "client.crt").chmod(0o644)
+        rules = folder / "data" / "pg_hba.conf"
+        rules.write_text(f"hostssl all certified 127.0.0.1/32 cert\n{rules.read_text()}")
         options = (
             f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c fsync=off -c ssl=on"
             f" -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key -c max_connections=20"
+            f" -c ssl_ca_file={folder}/client.crt"
         )
         log = str(folder / "log")
         run_as("postgres", programs["pg_ctl"], "-D", data, "-w", "-o", options, "-l", log, "start")
@@ -106,12 +110,12 @@ def postgres_server() -> Iterator[Server]:
             run_as("postgres", programs["pg_ctl"], "-D", data, "-m", "immediate", "-w", "stop")
 
 
-def certificate(folder: Path, name: str, owner: str) -> None:
+def certificate(folder: Path, name: str, owner: str, subject: str = "localhost") -> None:
     """A certificate for 127.0.0.1 that nobody signed, and its key."""
     subprocess.run(
         [
             binary("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt"), "-subj", "/CN=localhost",
+            "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt"), "-subj", f"/CN={subject}",
             "-addext", "subjectAltName=IP:127.0.0.1",
         ],
         capture_output=True, timeout=SECONDS, check=True,
@@ -170,43 +174,17 @@ def snowflake_server() -> Iterator[Server]:
             str(folder / "public.pem"),
         ]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_plain_environment()
-            )
+            process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=plain_environment())
         try:
             await_port(port, lambda: process.poll() is None, f"the Snowflake emulator ({folder / 'log'})")
-            yield Server(port, folder, "admin")
+            yield Server(port, folder, "admin", process)
         finally:
             process.terminate()
             process.wait(SECONDS)
 
 
 def _emulator() -> Path:
-    wanted = ["fakesnow[server]==0.12.1", "snowflake-connector-python<5"]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "warehouse-sync-tests" / f"fakesnow-0.12.1-py{sys.version_info[0]}{sys.version_info[1]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
-        # Several workers of one run want it; one makes it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return _made(folder, wanted)
-
-
-def _made(folder: Path, wanted: list[str]) -> Path:
-    if (folder / "ready").exists():
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    words = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env=_plain_environment())
-    if done.returncode:
-        pytest.skip(f"needs a server: `pip install {' '.join(wanted)}` does not work here: {done.stderr[-300:]}")
-    (folder / "ready").touch()
-    return folder
-
-
-def _plain_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE", "COV_"))}
+    return environment_with("fakesnow-0.12.1", ["fakesnow[server]==0.12.1", "snowflake-connector-python<5"])
 
 
 def session_parameters(port: int) -> dict[str, Any]:

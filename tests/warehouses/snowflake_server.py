@@ -25,7 +25,7 @@ from starlette.routing import Route
 CHUNK = 10_000
 PORT, PUBLIC_KEY = int(sys.argv[1]), serialization.load_pem_public_key(Path(sys.argv[2]).read_bytes())
 chunks: dict[str, bytes] = {}
-session: dict[str, str] = {}
+session: dict = {}
 _plain_struct = fakesnow.arrow.timestamp_to_sf_struct
 
 
@@ -59,6 +59,7 @@ async def login(request):
     body = await request.body()
     text = gzip.decompress(body) if request.headers.get("Content-Encoding") == "gzip" else body
     data = json.loads(text)["data"]
+    session["logins"] = session.get("logins", 0) + 1
     if data.get("AUTHENTICATOR") == "SNOWFLAKE_JWT" and not good_token(data.get("TOKEN", "")):
         return refused("390144", "JWT token is invalid.")
     if data.get("PASSWORD") == "wrong":

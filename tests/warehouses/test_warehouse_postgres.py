@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -35,6 +37,12 @@ TYPES = {
     "1234::NUMERIC(3, -2)": "1200",
     "3.20::positive": "3.20",
     "12.5::MONEY": "12.50",
+    "'12.5'::savings": "12.50",
+    "'happy'::feeling": '"happy"',
+    "'infinity'::moment": "null",
+    "'2025-01-01 00:00+02'::moment": '"2024-12-31T22:00:00.000000Z"',
+    "'{1,2}'::numbers": '"[1,2]"',
+    "INTERVAL '-1 mon -1.5 sec'": '"-1 month -00:00:01.5"',
     "'NaN'::FLOAT8": "null",
     "1.5::FLOAT4": "1.5",
     "true": "true",
@@ -69,6 +77,10 @@ def test_every_type(postgres_bed: Bed) -> None:
         "CREATE TYPE mood AS ENUM ('happy', 'sad')",
         "CREATE TYPE pair AS (x INTEGER, y NUMERIC)",
         "CREATE DOMAIN positive AS NUMERIC(10, 2) CHECK (VALUE > 0)",
+        "CREATE DOMAIN savings AS MONEY",
+        "CREATE DOMAIN feeling AS mood",
+        "CREATE DOMAIN moment AS TIMESTAMPTZ",
+        "CREATE DOMAIN numbers AS INTEGER[]",
     )
     warehouse = postgres_bed.open()
     columns = ", ".join(f"{expression} AS c{i}" for i, expression in enumerate(TYPES))
@@ -172,6 +184,62 @@ def test_tls_is_verified(postgres_bed: Bed) -> None:
     warehouse = postgres_bed.open(sslmode="verify-full", sslrootcert=certificate_of_server)
     assert warehouse.scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
     warehouse.close()
+
+
+def test_a_client_certificate_is_enough(postgres_bed: Bed, tmp_path: Path) -> None:
+    server = postgres_bed.extra["server"]
+    postgres_bed.execute("DROP ROLE IF EXISTS certified", "CREATE ROLE certified LOGIN")
+    settings = {"user": "certified", "password": None, "sslmode": "require"}
+    warehouse = postgres_bed.open(**settings, sslcert=server.folder / "client.crt", sslkey=server.folder / "client.key")
+    assert warehouse.scalar("SELECT current_user::text") == "certified"
+    warehouse.close()
+    certificate(tmp_path, "other", "root")
+    with pytest.raises(WarehouseError) as caught:
+        postgres_bed.open(**settings, sslcert=tmp_path / "other.crt", sslkey=tmp_path / "other.key")
+    assert "TLS" in str(caught.value) or "certificate" in str(caught.value)
+    postgres_bed.execute("DROP ROLE certified")
+
+
+def test_a_refused_model_leaves_no_transaction_behind(postgres_bed: Bed) -> None:
+    postgres_bed.execute("DROP ROLE IF EXISTS outsider", "CREATE ROLE outsider")
+    warehouse = postgres_bed.open(role="outsider")
+    with pytest.raises(WarehouseError, match="permission denied for table bystander"):
+        warehouse.open("SELECT i FROM bystander")
+    assert rows(warehouse.open("SELECT 1 AS a")) == [(1,)]
+    warehouse.close()
+    postgres_bed.execute("DROP ROLE outsider")
+
+
+REDSHIFT = "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2, Redshift 1.0.77467"
+YOUNGER = ("clock_timestamp()", "to_regnamespace(text)", "to_json(anyelement)", "to_jsonb(anyelement)")
+
+
+def test_a_server_that_says_it_is_redshift(postgres_bed: Bed) -> None:
+    """PostgreSQL with Redshift's version and clock, and without what is younger than 8.0: COPY is not used either."""
+    postgres_bed.execute(
+        "CREATE SCHEMA pretend", "CREATE SCHEMA marts", "DROP ROLE IF EXISTS analyst",
+        "CREATE ROLE analyst LOGIN PASSWORD 'correct horse'", "GRANT USAGE ON SCHEMA pretend, marts TO analyst",
+        f"CREATE FUNCTION pretend.version() RETURNS TEXT LANGUAGE sql AS $$ SELECT '{REDSHIFT}'::text $$",
+        "CREATE FUNCTION public.getdate() RETURNS TIMESTAMP LANGUAGE sql AS"
+        " $$ SELECT date_trunc('second', now() AT TIME ZONE 'UTC') $$",
+        *(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{name} FROM PUBLIC" for name in YOUNGER),
+        f"ALTER DATABASE {postgres_bed.settings['dbname']} SET search_path = pretend, pg_catalog, public",
+        "CREATE TABLE marts.users AS SELECT i AS id, 34.70::NUMERIC(10, 2) AS price, 'é' AS name,"
+        " TIMESTAMP '2025-01-01 00:00:00.123456' AS at, true AS active, DATE '2025-01-01' AS day, 0.1::FLOAT8 AS score"
+        " FROM generate_series(1, 3) AS n(i)", "GRANT SELECT ON marts.users TO analyst",
+    )  # fmt: skip
+    warehouse = postgres_bed.open(user="analyst", schema="marts")
+    assert warehouse.dialect == "redshift"
+    assert warehouse.check().startswith("Redshift, ")
+    assert abs(warehouse.now() - datetime.now(UTC)) < timedelta(seconds=10)
+    lines = sent(warehouse, "SELECT * FROM users WHERE at >= CAST('2025-01-01' AS TIMESTAMP) ORDER BY id")
+    assert sorted(line["id"] for line in lines) == ["1", "2", "3"]
+    assert {"price": "34.70", "at": '"2025-01-01T00:00:00.123456"', "score": "0.1"}.items() <= lines[0].items()
+    with pytest.raises((WarehouseError, duckdb.Error)):
+        rows(warehouse.open("SELECT nextval('nosuch') AS x"))
+    assert len(rows(warehouse.open("SELECT id FROM users"))) == 3
+    warehouse.close()
+    postgres_bed.execute("SET search_path = public", "DROP OWNED BY analyst", "DROP ROLE analyst")
 
 
 def test_role_and_search_path(postgres_bed: Bed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time as time_of_day
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -10,14 +11,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
-from beds import Bed, rows
-from servers import free_port, session_parameters
+from beds import ENGINE, Bed, encoded, rows
+from servers import PASSWORD, free_port, session_parameters, snowflake_server
 
-from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.errors import ConnectionLost, ModelError, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors, snowflake_types
-from warehouse_sync.warehouses.base import NUMBER_AS_TEXT
+from warehouse_sync.warehouses.base import NUMBER_AS_TEXT, open_warehouse
+from warehouse_sync.warehouses.feed import Feed
 from warehouse_sync.warehouses.snowflake import SnowflakeWarehouse
 from warehouse_sync.warehouses.snowflake_login import arguments
 
@@ -89,6 +92,94 @@ def test_what_the_server_casts(meta: Meta, cast: str, hint: bytes | None) -> Non
     assert (column.field.metadata or {}).get(b"duckdb_type") == hint
 
 
+def golden(meta: Meta, *chunks: pa.Array) -> list[str]:
+    """A column's values as JSON text, in any order, from chunks of several Arrow types to the line."""
+    column = snowflake_types.column_of(meta)
+    schema = snowflake_types.stored_schema([column])
+    tables = [pa.Table.from_arrays([chunk], names=["X"]) for chunk in chunks]
+    batches = (batch for table in tables for batch in snowflake_types.conform(table, schema))
+    feed = Feed(ENGINE, schema, batches)
+    try:
+        return [line["x"] for line in encoded(pa.schema([column.field]), feed.source, folds_upper=True)]
+    finally:
+        feed.close()
+
+
+EPOCH_NS = pa.array([1_735_732_800_123_456_789, None], pa.timestamp("ns"))
+FAR_US = pa.array([datetime(9999, 12, 31, 23, 59, 59, 999999)], pa.timestamp("us"))
+ZONED = pa.array([UTC_MOMENT], pa.timestamp("us", tz="America/New_York"))
+
+
+@pytest.mark.parametrize(
+    ("meta", "chunks", "expected"),
+    [
+        # NUMBER(38,0): one chunk fits a byte, the next needs every digit.
+        (
+            Meta("X", 0, 38, 0),
+            [
+                pa.array([7, -1], pa.int8()),
+                pa.array([2**63 - 1], pa.int64()),
+                pa.array([Decimal("-" + "9" * 38)], pa.decimal128(38, 0)),
+                pa.array([Decimal("9" * 38)], pa.decimal256(40, 0)),
+            ],
+            ["7", "-1", "9223372036854775807", "-" + "9" * 38, "9" * 38],
+        ),
+        (
+            Meta("X", 0, 12, 2),
+            [pa.array([Decimal("34.70"), Decimal("0.05"), None], pa.decimal128(12, 2)), pa.array([5], pa.int8())],
+            ["34.70", "0.05", "null", "5.00"],
+        ),
+        (Meta("X", 0, 38, 37), [pa.array([Decimal("0.5")], pa.decimal128(38, 37))], ["0.5" + "0" * 36]),
+        (
+            Meta("X", 1),
+            [pa.array([0.1, 1e300, float("nan"), float("-inf")], pa.float64())],
+            ["0.1", "1e+300", "null", "null"],
+        ),
+        # DECFLOAT comes as the server's text: 36 digits, exponents.
+        (
+            Meta("X", 0),
+            [pa.array(["1.5e100", "123456789012345678901234567890123456", "-0.1", None])],
+            ["1.5e100", "123456789012345678901234567890123456", "-0.1", "null"],
+        ),
+        (Meta("X", 13), [pa.array([True, False, None])], ["true", "false", "null"]),
+        (Meta("X", 3), [pa.array([date(2025, 1, 1), date(1, 1, 1)], pa.date32())], ['"2025-01-01"', '"0001-01-01"']),
+        (Meta("X", 12), [pa.array([36_000_000_000_999], pa.time64("ns"))], ['"10:00:00"']),
+        # One result may have nanoseconds in one chunk and, because of a far year, microseconds in the next.
+        (
+            Meta("X", 8),
+            [EPOCH_NS, FAR_US],
+            ['"2025-01-01T12:00:00.123456"', "null", '"9999-12-31T23:59:59.999999"'],
+        ),
+        (
+            Meta("X", 6),
+            [EPOCH_NS, ZONED],
+            ['"2025-01-01T12:00:00.123456Z"', "null", '"2025-01-01T12:00:00.000000Z"'],
+        ),
+        (Meta("X", 7), [ZONED], ['"2025-01-01T12:00:00.000000Z"']),
+        (
+            Meta("X", 5),
+            [pa.array(['{"a":1.50}', '"text"', "34.70", "true", "null", None])],
+            ['"{\\"a\\":1.50}"', '"text"', "34.70", "true", "null", "null"],
+        ),
+        (Meta("X", 9), [pa.array(['{"a": {"b": []}}'])], ['"{\\"a\\": {\\"b\\": []}}"']),
+        (Meta("X", 10), [pa.array(["[1, 2.50]"])], ['"[1, 2.50]"']),
+        (Meta("X", 16), [pa.array(["[1.5,2]"])], ['"[1.5,2]"']),
+        (Meta("X", 17), [pa.array(['{"k":1}'])], ['"{\\"k\\":1}"']),
+        (Meta("X", 19), [pa.array(["+1-02"])], ['"+1-02"']),
+    ],
+)
+def test_what_is_sent(meta: Meta, chunks: list[pa.Array], expected: list[str]) -> None:
+    assert sorted(golden(meta, *chunks)) == sorted(expected)
+
+
+@pytest.mark.parametrize("code", [11, 14, 15])
+def test_binary_and_places_have_to_be_excluded(code: int) -> None:
+    with pytest.raises(ModelError) as caught:
+        golden(Meta("SHAPE", code), pa.array(['{"type": "Point"}']))
+    assert "SHAPE" in str(caught.value)
+    assert "exclude" in str(caught.value)
+
+
 def test_a_chunk_that_does_not_fit() -> None:
     with pytest.raises(WarehouseError, match="'X' was described as int64 and came as string"):
         through(Meta("X", 0, 5, 0), pa.array(["secretvalue"]))
@@ -120,8 +211,46 @@ def test_errors_of_statements(errno: int, text: str, message: str, line: int) ->
     assert "secretvalue" not in str(explained)
 
 
-def test_a_lost_connection() -> None:
-    assert isinstance(snowflake_errors.reading(DriverError(390114, "over"), "acme"), ConnectionLost)
+@pytest.mark.parametrize(
+    "error",
+    [
+        DriverError(390114, "over"),
+        DriverError(252010, "chunk"),
+        DriverError(252005, "Failed to convert current row, cause: Failed to communicate with Snowflake"),
+        ConnectionError("of the HTTP library"),
+    ],
+)
+def test_a_lost_connection(error: Exception) -> None:
+    assert isinstance(snowflake_errors.reading(error, "acme"), ConnectionLost)
+
+
+def test_a_value_that_does_not_convert_is_no_lost_connection() -> None:
+    explained = snowflake_errors.reading(DriverError(252005, "Failed to convert 'secretvalue'"), "acme")
+    assert not isinstance(explained, ConnectionLost)
+    assert "secretvalue" not in str(explained)
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_in_the_middle() -> None:
+    with snowflake_server() as server:
+        settings = {
+            "account": "fakesnow", "user": "tester", "password": PASSWORD, "host": "127.0.0.1", "port": server.port,
+            "protocol": "http", "database": "GONE", "schema": "APP", "connect_timeout": 2, "connect_retries": 0,
+        }  # fmt: skip
+        warehouse = open_warehouse("snowflake", settings, ENGINE)
+        sql = "SELECT seq4() AS i, repeat('x', 500) AS t FROM TABLE(GENERATOR(ROWCOUNT => 300000))"
+        source = warehouse.open(sql)
+        reader = source.connection.sql(f"FROM {source.relation}").to_arrow_reader(2048)
+        reader.read_next_batch()
+        assert server.process is not None
+        server.process.kill()
+        with pytest.raises((duckdb.Error, OSError)) as caught:
+            for _ in reader:
+                pass
+        assert isinstance(warehouse.explain(caught.value), ConnectionLost)
+        with pytest.raises(ConnectionLost):
+            warehouse.scalar("SELECT 1")
+        warehouse.close()
 
 
 @pytest.mark.parametrize("errno", [390100, 390144, 390197, 390189, 390201, 250001, 999999])
@@ -149,6 +278,17 @@ def key_files(folder: Path) -> tuple[bytes, bytes, bytes]:
     return made
 
 
+def locked_der(pem: bytes) -> bytes:
+    """The key as DER under the passphrase `open`."""
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    key: bytes = serialization.load_pem_private_key(pem, None).private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"open"),
+    )
+    return key
+
+
 def test_every_way_to_write_a_key(tmp_path: Path) -> None:
     pem, der, locked = key_files(tmp_path)
     ways: list[dict[str, Any]] = [
@@ -156,6 +296,7 @@ def test_every_way_to_write_a_key(tmp_path: Path) -> None:
         {"private_key": pem.decode().replace("\n", "\\n")},
         {"private_key": base64.b64encode(der).decode()},
         {"private_key": locked.decode(), "private_key_passphrase": "open"},
+        {"private_key": base64.b64encode(locked_der(pem)).decode(), "private_key_passphrase": "open"},
         {"private_key_path": tmp_path / "key.p8", "private_key_passphrase": "open"},
     ]
     for way in ways:
@@ -191,6 +332,11 @@ def test_arguments_of_the_two_connectors() -> None:
     assert old["arrow_number_to_decimal"] is True
     assert old["session_parameters"]["TIMEZONE"] == "UTC"
     assert "role" not in old
+    assert old["client_session_keep_alive"] is new["client_session_keep_alive"] is False
+    assert arguments(settings | {"client_session_keep_alive": True}, "tag", 5)["client_session_keep_alive"] is True
+    assert arguments(settings | {"connect_timeout": None}, "tag", 5)["login_timeout"] == 60
+    token = {"account": "a", "authenticator": "programmatic_access_token", "token": "t"}
+    assert arguments(token, "tag", 5).items() >= token.items()
 
 
 @pytest.fixture
@@ -230,6 +376,8 @@ def test_a_key_pair_is_checked(snowflake_bed: Bed, tmp_path: Path) -> None:
         ({"password": "wrong"}, "refuses the user or the password"),
         ({"password": "mfa"}, "asks for a second factor"),
         ({"port": "free", "connect_timeout": 1}, "cannot be reached"),
+        ({"protocol": "https", "connect_timeout": 2}, "cannot be reached|TLS handshake"),
+        ({"host": "nowhere.invalid"}, "host name that nobody knows|cannot be reached"),
     ],
 )
 def test_no_way_in(snowflake_bed: Bed, changed: dict[str, Any], message: str) -> None:
@@ -237,7 +385,32 @@ def test_no_way_in(snowflake_bed: Bed, changed: dict[str, Any], message: str) ->
         changed = changed | {"port": free_port()}
     with pytest.raises(WarehouseError) as caught:
         snowflake_bed.open(**changed)
-    assert message in caught.value.message
+    assert any(words in caught.value.message for words in message.split("|"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", ["password", "second factor", "key pair"])
+def test_who_is_refused_is_not_tried_again(snowflake_bed: Bed, tmp_path: Path, refused: str) -> None:
+    """It would lock the user, or ask a phone again."""
+    changed: dict[str, Any] = {"password": {"password": "wrong"}.get(refused, "mfa")}
+    if refused == "key pair":
+        changed = {"password": None, "private_key": key_files(tmp_path)[0].decode()}
+    port = int(snowflake_bed.settings["port"])
+    before = session_parameters(port)["logins"]
+    with pytest.raises(WarehouseError):
+        snowflake_bed.open(**changed, connect_retries=3)
+    assert session_parameters(port)["logins"] == before + 1
+
+
+@pytest.mark.slow
+def test_who_does_not_answer_is_tried_again(snowflake_bed: Bed) -> None:
+    seconds = []
+    for retries in (0, 2):
+        began = time_of_day.monotonic()
+        with pytest.raises(WarehouseError, match="cannot be reached"):
+            snowflake_bed.open(port=free_port(), connect_timeout=1, connect_retries=retries)
+        seconds.append(time_of_day.monotonic() - began)
+    assert seconds[1] > 2 * seconds[0]
 
 
 @pytest.mark.slow

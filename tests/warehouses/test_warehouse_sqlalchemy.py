@@ -64,6 +64,17 @@ def test_mariadb_binary_is_binary(maria: Warehouse) -> None:
     assert maria.describe("SELECT raw FROM t").field("raw").type == pa.binary()
 
 
+def test_a_function_cannot_write_either(mariadb_bed: Bed, maria: Warehouse, tmp_path: Path) -> None:
+    mariadb_bed.execute(
+        "CREATE FUNCTION sneak() RETURNS INTEGER BEGIN INSERT INTO bystander VALUES (1); RETURN 1; END",
+    )
+    with pytest.raises((WarehouseError, duckdb.Error)) as caught:
+        rows(maria.open("SELECT sneak() AS x"))
+    explained = caught.value if isinstance(caught.value, WarehouseError) else maria.explain(caught.value)
+    assert "refuses to write" in explained.message
+    assert rows(maria.open("SELECT i FROM bystander")) == []
+
+
 def test_percent_and_colon_in_the_sql_are_text(maria: Warehouse) -> None:
     assert rows(maria.open("SELECT '%s %(a)s :b %%' AS x")) == [("%s %(a)s :b %%",)]
 
@@ -96,6 +107,8 @@ def test_a_session_lost_in_the_middle(mariadb_bed: Bed, maria: Warehouse) -> Non
         ("/app", "/nowhere", "may not use this database"),
         ("127.0.0.1", "nowhere.invalid", "host name that nobody knows"),
         (":{port}/", ":{free}/", "refuses connections"),
+        ("/app", "/app?ssl_verify_cert=true&ssl_ca=/etc/hostname", "broke off the TLS handshake"),
+        ("/app", "/app?ssl_ca=/nowhere.pem", "needs a file that is not there"),
     ],
 )
 def test_no_way_in(mariadb_bed: Bed, part: str, other: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,6 +106,10 @@ class Warehouse(Protocol):
         """One line for `debug`: what was reached, and as whom."""
         ...
 
+    def interrupt(self) -> None:
+        """Let the running statement fail; called from another thread, also when there is none."""
+        ...
+
     def close(self) -> None:
         """Let go of the connection, so that a `dbt build` can write."""
         ...
@@ -173,6 +178,26 @@ def text_literal(text: str) -> str:
 def name_literal(name: str) -> str:
     """A DuckDB identifier, quoted."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def line_naming(sql: str, message: str, dialect: str) -> int:
+    """The first line (1-based) of the SQL with the name that a database's sentence is about; 0 without one.
+
+    For databases that name what is missing, and not where: `'app.users'`, `"nope"`, `no such column: u.nope`.
+    """
+    from sqlglot.dialects.dialect import Dialect
+    from sqlglot.errors import SqlglotError
+
+    said = re.search(r"""(?:no such \w+:|with name) (\S+)|["'`]([^"'`]+)["'`]""", message)
+    if said is None or "syntax error" in message:
+        return 0
+    name = (said.group(1) or said.group(2)).rpartition(".")[2].casefold()
+    try:
+        tokens = Dialect.get_or_raise(dialect).tokenize(sql)
+    except SqlglotError:
+        return 0
+    named = (token.line for token in tokens if token.text.casefold() == name and token.token_type.name != "STRING")
+    return next(named, 0)
 
 
 def cursor_literal(value: CursorValue, dialect: str) -> str:

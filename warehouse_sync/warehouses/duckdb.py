@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, name_literal, text_literal
+from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, line_naming, name_literal, text_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,7 +129,9 @@ class DuckDBWarehouse:
             types = [str(kind) for kind in relation.types]
             schema = relation.limit(0).to_arrow_table().schema
         except duckdb.Error as error:
-            raise self.explain(error) from None
+            explained = self.explain(error)
+            explained.line = explained.line or line_naming(sql, explained.message, self.dialect)
+            raise explained from None
         return pa.schema(
             [field.with_metadata({NATIVE_TYPE: kind.encode()}) for field, kind in zip(schema, types, strict=True)]
         )
@@ -160,6 +162,10 @@ class DuckDBWarehouse:
             f"SELECT count(*) FROM duckdb_tables() WHERE database_name = {text_literal(self.catalog)} AND NOT internal"
         )
         return f"DuckDB {version}, {self.path}, {tables} tables, read-only"
+
+    def interrupt(self) -> None:
+        """See `Warehouse.interrupt`."""
+        self.connection.interrupt()
 
     def close(self) -> None:
         """See `Warehouse.close`."""

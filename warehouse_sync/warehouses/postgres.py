@@ -7,7 +7,7 @@ a parameter would cost ADBC its COPY and with it the streaming. What the driver 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -34,25 +34,32 @@ _SESSION = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
 _BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_REDSHIFT_SESSION = ("SET TimeZone = 'UTC'", "SET DateStyle = 'ISO'")
+_REDSHIFT_BEGIN = "BEGIN READ ONLY"
+"""Of what PostgreSQL has learned since 8.0 Redshift knows little; its transactions are serializable."""
 
 
 class PostgresWarehouse:
-    """`settings` are the YAML's keys. Raises WarehouseError when there is no connection."""
+    """`settings` are the YAML's keys. Raises WarehouseError when there is no connection.
 
-    dialect = "postgres"
+    Redshift is told by its version, and asked for nothing that it does not have; its `dialect` is `redshift`.
+    """
+
     folds_upper = False
 
     def __init__(self, settings: Mapping[str, Any], engine: Engine, label: str = "") -> None:
         self.place = f"{settings['host']}:{settings['port']}/{settings['dbname']}"
         self._settings, self._engine, self._label = settings, engine, label or "warehouse-sync"
+        self.dialect = "postgres"
         self._connection: Any = None
         self._reading: _Reading | None = None
         self._spent = Spent()
         self._connect()
 
     def label(self, model: str) -> None:
-        """See `Warehouse.label`; `pg_stat_activity` shows it as `application_name`."""
-        self._run(f"SET application_name = {text_literal(f'{self._label} {model}'[:_LONGEST_NAME])}")
+        """See `Warehouse.label`; `pg_stat_activity` shows it as `application_name`, Redshift as a query's label."""
+        name = "query_group" if self._is_redshift else "application_name"
+        self._run(f"SET {name} = {text_literal(f'{self._label} {model}'[:_LONGEST_NAME])}")
 
     def quote(self, name: str) -> str:
         """See `Warehouse.quote`."""
@@ -66,10 +73,15 @@ class PostgresWarehouse:
 
     def open(self, sql: str) -> Source:
         """See `Warehouse.open`; one transaction, one COPY, batches of about a megabyte."""
+        import adbc_driver_manager as adbc
+
         columns = self._columns(sql)
         casts = ", ".join(f"{column.cast} AS {name_literal(column.field.name)}" for column in columns)
-        self._run(_BEGIN)
-        self._reading = _Reading(self._cursor(), f"SELECT {casts} FROM (\n{sql}\n) AS model", self.place)
+        self._run(_REDSHIFT_BEGIN if self._is_redshift else _BEGIN)
+        try:
+            self._reading = _Reading(self._cursor(), f"SELECT {casts} FROM (\n{sql}\n) AS model")
+        except (adbc.Error, OSError) as error:
+            raise self._failed(error) from None
         mends = ", ".join(f"{column.mend} AS {name_literal(column.field.name)}" for column in columns)
         return self._reading.into(self._engine, mends)
 
@@ -92,19 +104,26 @@ class PostgresWarehouse:
 
     def now(self) -> datetime:
         """See `Warehouse.now`."""
-        moment: datetime = self.scalar("SELECT clock_timestamp()")
-        return moment.astimezone(UTC)
+        moment: datetime = self.scalar("SELECT getdate()" if self._is_redshift else "SELECT clock_timestamp()")
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def check(self) -> str:
         """See `Warehouse.check`."""
         version = self.scalar("SELECT current_setting('server_version')")
         user, path = self.scalar("SELECT current_user::text"), self.scalar("SELECT current_setting('search_path')")
-        return f"PostgreSQL {version.partition(' ')[0]}, {self.place} as {user}, search_path {path}, read-only"
+        name = "Redshift" if self._is_redshift else f"PostgreSQL {version.partition(' ')[0]}"
+        return f"{name}, {self.place} as {user}, search_path {path}, read-only"
 
     def explain(self, error: Exception) -> WarehouseError:
         """See `Warehouse.explain`."""
         failure = self._reading.failure if self._reading else None
         return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
+
+    def interrupt(self) -> None:
+        """See `Warehouse.interrupt`; the server is asked to cancel."""
+        connection = self._connection
+        if connection is not None:
+            connection.adbc_cancel()
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -131,9 +150,13 @@ class PostgresWarehouse:
     def _connect(self) -> None:
         try:
             import adbc_driver_manager as adbc
+            from adbc_driver_manager import dbapi as adbc_dbapi
             from adbc_driver_postgresql import dbapi
         except ImportError:
             raise not_installed("postgres", "adbc_driver_postgresql", "'warehouse-sync[postgres]'") from None
+        # The driver would catch SIGINT itself while it waits, cancel that one statement, and tell nobody.
+        driver: Any = adbc_dbapi
+        driver._blocking_call = _call
         try:
             self._connection = dbapi.connect(_conninfo(self._settings, self._label), autocommit=True)
         except adbc.Error as error:
@@ -146,7 +169,9 @@ class PostgresWarehouse:
 
     def _prepare_session(self) -> None:
         role, schema = self._settings.get("role"), self._settings.get("schema")
-        for statement in _SESSION:
+        is_redshift = "Redshift" in self.scalar("SELECT version()")
+        self.dialect = "redshift" if is_redshift else "postgres"
+        for statement in _REDSHIFT_SESSION if is_redshift else _SESSION:
             self._run(statement)
         if role:
             try:
@@ -156,7 +181,7 @@ class PostgresWarehouse:
                 raise WarehouseError(f"PostgreSQL at {self.place} does not take this role", hint=hint) from None
         path = self._settings.get("search_path")
         if not path and schema:
-            if self.scalar(f"SELECT to_regnamespace({text_literal(name_literal(schema))}) IS NULL"):
+            if not self.scalar(f"SELECT count(*) FROM pg_namespace WHERE nspname = {text_literal(schema)}"):
                 raise WarehouseError(
                     f"PostgreSQL at {self.place} has no schema {schema}, or {schema} is hidden from this user",
                     hint="check `warehouse.schema` (case counts), and that USAGE on it is granted.",
@@ -164,6 +189,10 @@ class PostgresWarehouse:
             path = f"{name_literal(schema)}, public"
         if path:
             self.scalar(f"SELECT set_config('search_path', {text_literal(path)}, false)")
+
+    @property
+    def _is_redshift(self) -> bool:
+        return self.dialect == "redshift"
 
     def _cursor(self) -> Any:
         """A cursor of the connection, which is opened anew when it was lost."""
@@ -185,12 +214,11 @@ class PostgresWarehouse:
                 raise self._failed(error) from None
 
     def _failed(self, error: Exception) -> WarehouseError:
-        """The error in our words. What has no SQLSTATE may be a broken connection in another language: it is asked."""
+        """The error in our words; its transaction is over. A connection that does not answer to that is lost."""
         explained = errors.reading(error, self.place)
-        is_lost = isinstance(explained, ConnectionLost)
-        if not is_lost and not getattr(error, "sqlstate", None) and not self._answers():
-            explained, is_lost = errors.lost(self.place), True
-        if is_lost:
+        if not isinstance(explained, ConnectionLost) and not self._answers():
+            explained = errors.lost(self.place)
+        if isinstance(explained, ConnectionLost):
             self._disconnect()
         return explained
 
@@ -226,9 +254,9 @@ class PostgresWarehouse:
 
 
 class _Reading:
-    """One COPY on its way into the engine."""
+    """One COPY on its way into the engine. Raises the driver's errors."""
 
-    def __init__(self, cursor: Any, sql: str, place: str) -> None:
+    def __init__(self, cursor: Any, sql: str) -> None:
         import adbc_driver_manager as adbc
 
         self._cursor, self._exhausted = cursor, False
@@ -237,9 +265,9 @@ class _Reading:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
             cursor.execute(sql)
             self._reader = cursor.fetch_record_batch()
-        except (adbc.Error, OSError) as error:
+        except (adbc.Error, OSError):
             cursor.close()
-            raise errors.reading(error, place) from None
+            raise
 
     def into(self, engine: Engine, select: str) -> Source:
         """The rows as a relation of the engine."""
@@ -268,6 +296,11 @@ class _Reading:
         for batch in self._reader:
             yield types.plain_batch(batch, schema)
         self._exhausted = True
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], _cancel: Any) -> Any:
+    """The driver's way to call what may take long, without its handler of SIGINT: see `Warehouse.interrupt`."""
+    return function(*args, **kwargs)
 
 
 def _conninfo(settings: Mapping[str, Any], label: str) -> str:

@@ -7,13 +7,14 @@ read-only session: that a model only reads is held by the check that it is one q
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
-from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed
+from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
 from warehouse_sync.warehouses.snowflake_login import arguments
@@ -94,6 +95,9 @@ class SnowflakeWarehouse:
         failure = self._reading[1].failure if self._reading else None
         return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
 
+    def interrupt(self) -> None:
+        """See `Warehouse.interrupt`; the connector has no way to do it from another thread without a second request."""
+
     def close(self) -> None:
         """See `Warehouse.close`."""
         self._stop_reading()
@@ -109,7 +113,9 @@ class SnowflakeWarehouse:
             with self._session().cursor() as cursor:
                 described = cursor.describe(sql)
         except Error as error:
-            raise self._failed(error) from None
+            explained = self._failed(error)
+            explained.line = explained.line or line_naming(sql, explained.message, self.dialect)
+            raise explained from None
         except KeyError:
             raise WarehouseError(
                 "the query returns a column whose type this version of Snowflake's connector does not know",
@@ -156,11 +162,17 @@ class SnowflakeWarehouse:
                 return
 
     def _failed(self, error: Exception) -> WarehouseError:
+        from snowflake.connector.errors import Error
+
         explained = error if isinstance(error, WarehouseError) else errors.reading(error, self.place)
         if isinstance(explained, ConnectionLost):
             if self._reading is not None:
                 self._spent.add(self._reading[1])
-            self._reading, self._connection = None, None
+            connection, self._reading, self._connection = self._connection, None, None
+            # What is gone cannot say goodbye; the connector would complain at the end of the process.
+            if connection is not None:
+                with suppress(Error, OSError):
+                    connection.close(retry=False)
         return explained
 
     def _stop_reading(self) -> None:

@@ -25,7 +25,9 @@ _LOGIN: dict[int, tuple[str, str]] = {
     390422: ("does not let this address in", "a network policy of the account or user decides."),
 }
 _UNREACHABLE = {14, 250001, 250003, 251004, 290404, 290403}
-_LOST = {250002, 250003, 254007, 254014, 390111, 390112, 390113, 390114}
+_LOST = {250002, 250003, 251011, 252007, 252010, 252013, 254007, 254014, 390111, 390112, 390113, 390114}
+_BROKEN = "Failed to communicate with Snowflake"
+"""What connector 5 says of a chunk that did not come, under the number of a value that cannot be converted."""
 _NAMING: dict[int, str] = {
     904: "",
     979: "",
@@ -62,8 +64,11 @@ def connecting(error: Exception, place: str) -> WarehouseError:
     if any(mark in text for mark in ("certificate", "SSL", "OCSP", "TLS")):
         hint = "a proxy that opens TLS, or a clock that is wrong, are the usual causes."
         return WarehouseError(f"the TLS handshake with Snowflake account {place} failed", hint=hint)
+    if any(mark in text for mark in ("lookup address", "not known", "resolve")):
+        hint = "check `warehouse.account` (as in `orgname-account`) and `warehouse.host`."
+        return WarehouseError(f"Snowflake account {place} has a host name that nobody knows", hint=hint)
     if number in _UNREACHABLE:
-        hint = "check `warehouse.account` (as in `orgname-account`), the network and its proxy."
+        hint = "check `warehouse.account` (as in `orgname-account`), the network, its proxy and its certificates."
         return WarehouseError(f"Snowflake account {place} cannot be reached", hint=hint)
     return WarehouseError(
         f"Snowflake account {place} refuses the connection (error {number:06d})",
@@ -74,7 +79,8 @@ def connecting(error: Exception, place: str) -> WarehouseError:
 def reading(error: Exception, place: str) -> WarehouseError:
     """Why a statement or its rows failed. `line` is that of the SQL text, 0 when Snowflake names none."""
     number = _number(error)
-    if number in _LOST | _UNREACHABLE:
+    # Connector 4 lets the errors of its HTTP library through, which are all OSErrors.
+    if number in _LOST | _UNREACHABLE or isinstance(error, OSError) or _BROKEN in str(error):
         return lost(place)
     if number in _STOPPED:
         what, hint = _STOPPED[number]

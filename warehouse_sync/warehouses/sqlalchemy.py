@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import python_values
-from warehouse_sync.warehouses.base import Engine, Source, dialect_of_url, not_installed
+from warehouse_sync.warehouses.base import Engine, Source, dialect_of_url, line_naming, not_installed
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
 from warehouse_sync.warehouses.sqlalchemy_errors import connecting, reading
@@ -135,6 +135,18 @@ class SqlAlchemyWarehouse:
         failure = self._open[0].failure if self._open else None
         return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
 
+    def interrupt(self) -> None:
+        """See `Warehouse.interrupt`; by the means of the driver, or of its server."""
+        connection = self._connection
+        if connection is None:
+            return
+        driver: Any = connection.connection.dbapi_connection
+        own = getattr(driver, "interrupt", None) or getattr(driver, "cancel", None)
+        if own is not None:
+            own()
+        else:
+            self._kill()
+
     def close(self) -> None:
         """See `Warehouse.close`."""
         self._stop_reading()
@@ -171,7 +183,9 @@ class SqlAlchemyWarehouse:
             cursor = result.cursor
             return (cursor.description if cursor else ()), list(result.all())
         except SQLAlchemyError as error:
-            raise self._failed(error, skipped=text.partition(sql)[0].count("\n")) from None
+            explained = self._failed(error, skipped=text.partition(sql)[0].count("\n"))
+            explained.line = explained.line or line_naming(sql, explained.message, self.dialect)
+            raise explained from None
 
     def _session(self) -> Connection:
         """The connection, which is opened anew when it was lost."""
@@ -180,7 +194,7 @@ class SqlAlchemyWarehouse:
         if self._connection is None:
             try:
                 self._connection = self._database.connect()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, OSError) as error:
                 why = connecting(error, self.place)
                 raise ConnectionLost(why.message, hint=why.hint) if self._was_open else why from None
             self._was_open = True

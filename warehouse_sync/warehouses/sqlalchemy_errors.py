@@ -39,6 +39,7 @@ def connecting(error: Exception, place: str) -> WarehouseError:
         ("not known", "has a host name that nobody knows", "check the host in `warehouse.url`."),
         ("timed out", "does not answer", "check host, port and firewall."),
         ("unreachable", "cannot be reached from here", "check the network, VPN and firewall."),
+        ("No such file", "needs a file that is not there", "check the paths in `warehouse.url`."),
         ("SSL", "broke off the TLS handshake", "check the TLS parameters of `warehouse.url`."),
         ("certificate", "shows a certificate that is not trusted", "check the TLS parameters of `warehouse.url`."),
         ("unable to open database file", "cannot be opened", "check the path and its permissions."),
