@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SECONDS = 60
 """A command that takes longer hangs."""
 
-OURS = ("WAREHOUSE_SYNC_", "USERPILOT_", "DBT_ENV_")
+OURS = ("WAREHOUSE_SYNC_", "USERPILOT_", "DBT_")
 FOREIGN = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "TZ", "PYTHONUNBUFFERED", "motherduck_token")
 KEPT = ("WAREHOUSE_SYNC_TEST_",)
 

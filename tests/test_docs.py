@@ -12,6 +12,7 @@ import pytest
 
 from warehouse_sync.cli import sample
 from warehouse_sync.cli.main import cli
+from warehouse_sync.cli.project_files import schema_text
 from warehouse_sync.project.config import Config, json_schema, load_config
 from warehouse_sync.project.model import BrokenModel, ModelSettings, load_models, settings_from
 from warehouse_sync.project.render import render, wrap
@@ -135,7 +136,8 @@ def test_every_verb_is_in_the_table_of_commands() -> None:
 
 
 def test_every_option_that_the_readme_names_exists() -> None:
-    known = options_of(cli).union(*(options_of(command) for command in verbs_of(cli).values()))
+    verbs = [verb for command in verbs_of(cli).values() for verb in (command, *verbs_of(command).values())]
+    known = options_of(cli).union(*map(options_of, verbs))
     later = set(re.findall(r"`(--[a-z-]+)`", README.partition("\n| not built yet |")[2].partition("\n")[0]))
     prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
     assert set(re.findall(r"`(--[a-z-]+)", prose)) - later <= known
@@ -153,6 +155,11 @@ def test_shipped_configs_load(path: Path) -> None:
     assert config.models.path == ROOT / "models_sql"
     assert config.userpilot.endpoint == "https://analytex.userpilot.io"
     assert path.read_text(encoding="utf-8").count("yaml-language-server: $schema=schema.json") == 1
+
+
+def test_the_shipped_schema_is_the_one_of_this_version() -> None:
+    written = (ROOT / "configs" / "schema.json").read_text(encoding="utf-8")
+    assert written == schema_text(), "write it again: warehouse-sync schema > configs/schema.json"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

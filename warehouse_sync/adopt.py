@@ -94,9 +94,7 @@ def find_adoption(store: Store, config: Config, client: Client) -> Adoption:
     return Adoption(name, home, (*lines, *told), folder=folder, windows=windows, destination=destination)
 
 
-def _left_behind(
-    store: Store, pipeline: str, home: Path, *, inside: bool
-) -> tuple[tuple[int, ...], list[str]]:
+def _left_behind(store: Store, pipeline: str, home: Path, *, inside: bool) -> tuple[tuple[int, ...], list[str]]:
     """Open windows whose batches are not in this folder, and what else is missing there; `inside`: snapshots of models
     with a key lie in the warehouse."""
     outbox, lines = Outbox(home), []
@@ -135,7 +133,7 @@ def _destination(store: Store, config: Config, client: Client) -> tuple[Destinat
     if account and owner and account != owner:
         raise DestinationError(
             f"the API key is for account {account}, the state belongs to account {owner}",
-            hint="rows that went to one account did not go to the other: `warehouse-sync state reset --all` starts over.",
+            hint="what went to one did not go to the other: `warehouse-sync state reset --all` starts over.",
         )
     if (stored.origin, stored.key_fingerprint) == (origin, fingerprint):
         return None, []

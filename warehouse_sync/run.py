@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,18 @@ from pydantic import SecretStr
 from warehouse_sync import __version__
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.delivery import Delivery
+from warehouse_sync.delivery import Decision, Delivery
 from warehouse_sync.delivery.asking import FIRST_CALL, Timing, ask
-from warehouse_sync.errors import ConnectionLost, ModelError, StateError, Stopped, WarehouseSyncError
+from warehouse_sync.errors import (
+    ApiError,
+    ConnectionLost,
+    ModelError,
+    StateError,
+    Stopped,
+    WarehouseError,
+    WarehouseSyncError,
+)
+from warehouse_sync.events.encode import PropertyLimits
 from warehouse_sync.extract import Extraction, extract
 from warehouse_sync.guard import Guard
 from warehouse_sync.home import claim_home, empty_spill
@@ -30,14 +40,18 @@ from warehouse_sync.outbox import Limits, Outbox
 from warehouse_sync.patience import Patience, growing_pause
 from warehouse_sync.prepare import Policy, Request, fingerprint_of
 from warehouse_sync.project.config import Config
+from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel, settings_from
 from warehouse_sync.project.render import render
+from warehouse_sync.renamed import check_pipeline, renamed_models
 from warehouse_sync.state.lease import hold_lease
 from warehouse_sync.state.lifecycle import BatchState, WindowState
 from warehouse_sync.state.store import Store, open_store
+from warehouse_sync.turns import Turns
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.values import Counts, Model, ModelStatus
 from warehouse_sync.warehouses.base import Engine, Warehouse, dialect_of_url, open_warehouse
+from warehouse_sync.warehouses.keeper import Shelf
 
 MOST_READS, FIRST_PAUSE = 3, 2.0
 """How often a window is read when the warehouse's connection breaks, and the seconds before the second time."""
@@ -52,7 +66,8 @@ class RunOptions:
 
     `wait`: for the lease; `time_limit` wins over the YAML's; `start` and `end`: a backfill's half-open range of the
     cursor, as it was written; `enabled`: every enabled model of the project, selected or not (None: not known), so that
-    what waits of the others is given up.
+    what waits of the others is given up; `held_back`: models that have to wait for dbt, and why; `requests`: what
+    single models are read for instead, in order; `decision`: what becomes of held batches.
     """
 
     full_refresh: bool = False
@@ -64,6 +79,10 @@ class RunOptions:
     end: str | None = None
     enabled: frozenset[str] | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, Sequence[Request]] = field(default_factory=dict)
+    decision: Decision | None = None
+    verb: str = "run"
 
 
 @dataclass(frozen=True)
@@ -99,8 +118,7 @@ class RunReport:
 
 def engine_of(config: Config, *, spill: bool = True) -> Engine:
     """The embedded engine within the YAML's limits; without `spill` it leaves the pipeline's own folder alone."""
-    elsewhere = Path(tempfile.gettempdir()) / f"warehouse-sync-{os.getpid()}"
-    folder = empty_spill(config.home) if spill else elsewhere
+    folder = empty_spill(config.home) if spill else Path(tempfile.gettempdir()) / f"warehouse-sync-{os.getpid()}"
     return Engine(f"{config.engine.memory_limit}B", config.engine.threads, folder)
 
 
@@ -113,6 +131,7 @@ def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping
         settings=settings,
         limits=Limits(config.batch.max_rows, config.batch.max_bytes),
         max_line=config.batch.max_line,
+        property_limits=PropertyLimits(config.limits.max_properties, config.limits.max_name, config.limits.max_value),
         guard=Guard(
             stop_above=config.invalid.stop_above,
             max_rows=config.guard.max_rows,
@@ -128,6 +147,15 @@ def warehouse_of(config: Config, engine: Engine, run_id: int | None = None) -> W
     settings = _unwrapped(config.warehouse.model_dump(by_alias=True))
     label = f"warehouse-sync {config.name}" + ("" if run_id is None else f" run {run_id}")
     return open_warehouse(config.warehouse.type, settings, engine, label)
+
+
+def shelf_of(config: Config, engine: Engine) -> Shelf | None:
+    """Where in the YAML's warehouse its snapshots lie; None for `where: local`."""
+    schema = config.snapshot.schema_name
+    if config.snapshot.where == "local" or schema is None:
+        return None
+    settings = _unwrapped(config.warehouse.model_dump(by_alias=True))
+    return Shelf(config.warehouse.type, settings, engine, schema, f"warehouse-sync {config.name}")
 
 
 def _unwrapped(value: Any) -> Any:
@@ -156,24 +184,34 @@ def run(
     began = time.monotonic()
     url = config.state.url.get_secret_value()
     with ExitStack() as stack:
-        patience = Patience(options.time_limit or config.delivery.time_limit)
+        last_words = partial(reporter.event, "interrupted", level="error")
+        patience = Patience(options.time_limit or config.delivery.time_limit, last_words)
         stack.enter_context(patience.signals())
         store = stack.enter_context(open_store(url))
-        owner = f"run of {config.file.name}"
+        owner = f"{options.verb} of {config.file.name}"
         lease = stack.enter_context(hold_lease(url, config.name, owner, wait=options.wait, sleep=patience.pause))
+        store.only_under(lease)
+        known = [model for model in models if isinstance(model, Model)]
+        origin = config.userpilot.endpoint
+        check_pipeline(store, config.name, origin, config.file, known, partial(identity_of, config, policy))
         claim_home(store, config.name, config.home)
         client = stack.enter_context(client_of(config))
-        destination = _claim_destination(config, store, client, patience, reporter)
+        try:
+            destination = _claim_destination(config, store, client, patience, reporter)
+        except (Stopped, ApiError) as error:
+            return _not_reached(config, store, models, options, error, began)
+        engine = engine_of(config)
         context = RunContext(
             pipeline=config.name,
             home=config.home,
-            run_id=store.begin_run(config.name, "run", dict(options.args), __version__),
+            run_id=store.begin_run(config.name, options.verb, dict(options.args), __version__),
             store=store,
             outbox=Outbox(config.home),
-            engine=engine_of(config),
+            engine=engine,
             reporter=reporter,
             still_ours=lease.check,
             query=patience.query,
+            shelf=shelf_of(config, engine),
         )
         reach("run_begun")
         reporter.event(
@@ -183,11 +221,11 @@ def run(
         timing = Timing(waits.job_timeout, waits.busy_timeout, waits.grace, waits.max_splits)
         limits = Limits(config.job.max_rows, config.job.max_bytes)
         delivery = Delivery(context, client, limits, timing, patience, destination)
+        options = replace(options, held_back=held_back(config.dbt.require, policy.settings, models))
         runner = Runner(context, config, policy, options, delivery, patience)
         report = runner.run(models, began)
         reach("run_over")
-        store.end_run(context.run_id, report.exit_code, [result_row(config.name, result) for result in report.results])
-        return report
+        return _recorded(config, store, report)
 
 
 class Runner:
@@ -206,17 +244,20 @@ class Runner:
         self._config = config
         self._policy = policy
         self._options = options
+        usual = Request(options.full_refresh, options.limit, options.start, options.end)
+        self._turns = Turns(usual, options.requests)
         self._delivery = delivery
         self._patience = patience
         self._touched: dict[str, set[int]] = {}
         self._extracted: dict[str, Extraction] = {}
         self._errors: dict[str, WarehouseSyncError] = {}
+        self._unmerged: dict[str, WarehouseError] = {}
         self._seconds: dict[str, float] = {}
 
     def run(self, models: Sequence[Model | BrokenModel], began: float) -> RunReport:
         """Resume, then rounds until nothing is left to do. What ends the run early is in the report, not raised."""
         selected = sorted(
-            (model for model in models if isinstance(model, Model)),
+            (model for model in models if isinstance(model, Model) and model.name not in self._options.held_back),
             key=lambda model: (model.event.send_order, model.name),
         )
         self._errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
@@ -224,13 +265,22 @@ class Runner:
         try:
             self._tidy()
             self._delivery.resume()
+            if self._options.decision is not None:
+                self._delivery.decide(self._options.decision)
             self._give_up_changed(selected)
+            self._errors |= self._renamed(selected)
             self._merge(selected)
             self._rounds(selected)
+            self._turns.close_gone(self._context.store, self._context.pipeline)
         except ModelError as error:
             stopped = Stopped(error.message, hint=error.hint)
         except WarehouseSyncError as error:
             stopped = error
+        except Exception:
+            # A query that was broken off may end in the words of whatever was at work.
+            stopped = self._patience.interruption
+            if stopped is None:
+                raise
         results = tuple(self._result(model.name, stopped) for model in models)
         return RunReport(self._context.run_id, results, time.monotonic() - began, stopped)
 
@@ -247,11 +297,12 @@ class Runner:
         self._context.outbox.sweep({batch.name for batch in needed}, self._config.retention.delivered)
         for window in store.windows(pipeline, states=(WindowState.READY,)):
             self._touched.setdefault(window.model, set()).add(window.id)
+        store.prune_rejects(pipeline, self._config.retention.rejects)
 
     def _give_up_changed(self, selected: Sequence[Model]) -> None:
         """Give up what was not sent of models that changed since; after `resume`, which frees batches of lost jobs."""
         store = self._context.store
-        current = {model.name: self._fingerprint(model) for model in selected}
+        current = {model.name: identity_of(self._config, self._policy, model) for model in selected}
         for window in store.windows(self._context.pipeline, states=(WindowState.READY,)):
             enabled = self._options.enabled
             if enabled is not None and window.model not in enabled:
@@ -263,12 +314,16 @@ class Runner:
             self._context.reporter.event("window_superseded", f"{window.model} {why}", model=window.model)
             store.supersede_window(window.id)
 
-    def _fingerprint(self, model: Model) -> str | None:
-        try:
-            sql = render(model, self._policy.settings.context(), dialect_of(self._config)).sql
-        except ModelError:
-            return None
-        return fingerprint_of(sql, model, self._policy.settings)
+    def _renamed(self, selected: Sequence[Model]) -> dict[str, ModelError]:
+        """New names beside state without a file; needs to know every model of the project."""
+        if self._options.enabled is None:
+            return {}
+        store, pipeline = self._context.store, self._context.pipeline
+        identity = partial(identity_of, self._config, self._policy)
+        errors = renamed_models(store, pipeline, selected, self._options.enabled, identity)
+        for name, error in errors.items():
+            self._context.reporter.event("model_error", str(error), level="error", model=name)
+        return errors
 
     # Rounds
 
@@ -283,6 +338,9 @@ class Runner:
             self._merge(selected)
             lost = self._delivery.done.damaged - damaged
             mends += bool(lost)
+            for model in todo:
+                if lost & self._touched.get(model.name, set()):
+                    self._turns.once_more(model.name)
             todo = [
                 model
                 for model in todo
@@ -291,18 +349,24 @@ class Runner:
             ]
 
     def _has_more(self, model: Model) -> bool:
-        """True when the last window was a slice and is settled, so that the next one can be read."""
+        """True when there is more to read and the last window is settled, so that the next one can be read."""
         last = self._extracted.get(model.name)
-        return last is not None and last.more and not self._is_busy(model)
+        more = (last is not None and last.more) or self._turns.are_left(model.name)
+        return more and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:
         """One window of each model that has none open. The warehouse is open only in here."""
+        for model in models:
+            if model.name in self._unmerged:
+                self._errors.setdefault(model.name, self._unmerged[model.name])
         ready = [model for model in models if model.name not in self._errors and not self._is_busy(model)]
         if not ready:
             return
         try:
-            warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
+            with self._patience.query():
+                warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
         except ModelError as error:
+            self._patience.stop_if_asked()
             self._errors |= {model.name: error for model in ready}
             return
         try:
@@ -311,7 +375,8 @@ class Runner:
                 self._context.reporter.event(
                     "model_start", f"{place} of {len(ready)} START {model.event} {model.name}", model=model.name
                 )
-                self._extract_one(model, warehouse)
+                with self._patience.query(warehouse):
+                    self._extract_one(model, warehouse)
                 if self._options.fail_fast and self._errors:
                     return
         finally:
@@ -319,10 +384,8 @@ class Runner:
 
     def _extract_one(self, model: Model, warehouse: Warehouse) -> None:
         began = time.monotonic()
-        asked = self._options
-        request = Request(asked.full_refresh, asked.limit, asked.start, asked.end)
         try:
-            extraction = self._read(model, warehouse, request)
+            extraction = self._read(model, warehouse, self._turns.request(model.name))
         except (ModelError, StateError) as error:
             # A query that a signal broke off looks like the warehouse's fault.
             self._patience.stop_if_asked()
@@ -333,6 +396,7 @@ class Runner:
             self._seconds[model.name] = self._seconds.get(model.name, 0.0) + time.monotonic() - began
         reach("window_ready")
         self._extracted[model.name] = extraction
+        self._turns.read(model.name, extraction.window.id, more=extraction.more)
         self._touched.setdefault(model.name, set()).add(extraction.window.id)
         counts = extraction.counts
         self._context.reporter.event(
@@ -367,6 +431,12 @@ class Runner:
                 self._errors.setdefault(model.name, error)
                 self._context.reporter.event("model_error", str(error), level="error", model=model.name)
                 continue
+            except WarehouseError as error:
+                # What was delivered is recorded. Until it is merged, nothing is compared.
+                self._unmerged[model.name] = error
+                self._context.reporter.event("snapshot_waits", str(error), level="warn", model=model.name)
+                continue
+            self._unmerged.pop(model.name, None)
             for batch in merged:
                 if not self._config.retention.delivered:
                     self._context.outbox.remove(batch.name)
@@ -378,10 +448,12 @@ class Runner:
         extraction = self._extracted.get(name)
         done = self._delivery.done
         error = self._errors.get(name) or done.trouble.get(name) or done.held.get(name)
-        new = extraction.new_rejects if extraction else 0
+        new = self._context.store.reject_counts(self._context.pipeline, run_id=self._context.run_id).get(name, 0)
         status, message = ModelStatus.SUCCESS, "nothing to send"
         if error is not None:
             status, message = ModelStatus.ERROR, error.message
+        elif name in self._options.held_back:
+            status, message = ModelStatus.SKIPPED, self._options.held_back[name]
         elif extraction is None and name not in self._touched:
             status, message = ModelStatus.SKIPPED, "not tried" + (f": {stopped.message}" if stopped else "")
         elif counts.waiting:
@@ -430,6 +502,15 @@ class Runner:
         return replace(total, jobs=self._delivery.done.jobs.get(name, 0))
 
 
+def identity_of(config: Config, policy: Policy, model: Model) -> str | None:
+    """The fingerprint of the model as it is now; None when it cannot be rendered."""
+    try:
+        sql = render(model, policy.settings.context(), dialect_of(config)).sql
+    except ModelError:
+        return None
+    return fingerprint_of(sql, model, policy.settings)
+
+
 def dialect_of(config: Config) -> str:
     """sqlglot's name of the warehouse's dialect; empty for one that sqlglot does not know."""
     warehouse = config.warehouse
@@ -445,6 +526,30 @@ def result_row(pipeline: str, result: ModelResult) -> dict[str, Any]:
         "message": result.message,
         **result.counts.as_dict(),
     }
+
+
+def _not_reached(
+    config: Config,
+    store: Store,
+    models: Sequence[Model | BrokenModel],
+    options: RunOptions,
+    error: WarehouseSyncError,
+    began: float,
+) -> RunReport:
+    """The API could not be asked for the first time: a run that tried nothing, and says so of every model."""
+    run_id = store.begin_run(config.name, options.verb, dict(options.args), __version__)
+    results = tuple(ModelResult(model.name, ModelStatus.SKIPPED, f"not tried: {error.message}") for model in models)
+    return _recorded(config, store, RunReport(run_id, results, time.monotonic() - began, error))
+
+
+def _recorded(config: Config, store: Store, report: RunReport) -> RunReport:
+    """The report, once the state store has it; a store that is gone by now is what stopped the run."""
+    rows = [result_row(config.name, result) for result in report.results]
+    try:
+        store.end_run(report.run_id, report.exit_code, rows)
+    except Stopped as error:
+        return replace(report, stopped=report.stopped or error)
+    return report
 
 
 def _claim_destination(config: Config, store: Store, client: Client, patience: Patience, reporter: Reporter) -> int:

@@ -90,7 +90,7 @@ def _bind(model: Model, warehouse: Warehouse, policy: Policy, known: ModelState 
     if prepared.cursor is not None:
         since = cursor_literal(CursorValue(prepared.cursor, _SAMPLES[prepared.cursor]), warehouse.dialect)
         context = policy.settings.context(incremental=True, cursor_from=since)
-        describe(model, warehouse, render(model, context, warehouse.dialect).sql)
+        describe(model, warehouse, render(model, context, warehouse.dialect))
     return prepared
 
 

@@ -33,6 +33,17 @@ def leave_a_job(project: Project, sandbox: Sandbox) -> None:
     project.write_config("delivery: {grace: 200ms}\n")
 
 
+def refuse_a_row(project: Project) -> None:
+    """A run that ends with exit code 1."""
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
+    project.cli.here("run").check(1)
+
+
+def break_off(project: Project) -> None:
+    """A run that is killed while its job goes on."""
+    assert project.cli("run", WAREHOUSE_SYNC_TEST_KILL_AT="after_accept").code == -9
+
+
 # status
 
 
@@ -64,6 +75,36 @@ def test_status_of_what_waits(project: Project, sandbox: Sandbox) -> None:
     (document,) = project.cli.here("status", "--output", "json").check().lines
     assert [row["waiting"] for row in document["models"]] == [4, 3]
     assert document["job"]["remote_id"].startswith("imports:jobs:")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "max_age", "trouble"),
+    [
+        (lambda project: None, "1h", "there was no run yet"),
+        (lambda project: project.cli.here("run").check(), "1h", None),
+        (lambda project: project.cli.here("run").check(), "0s", "run 1 ended more than 0s ago"),
+        (refuse_a_row, "1h", "run 1 ended with exit code 1"),
+        (break_off, "1h", "run 1 was broken off"),
+    ],
+)
+def test_status_for_a_health_check(
+    project: Project, prepare: Callable[[Project], object], max_age: str, trouble: str | None
+) -> None:
+    prepare(project)
+    result = project.cli.here("status", "--max-age", max_age).check(0 if trouble is None else 1)
+    assert (trouble or "") in result.err
+    assert "run: none at work" in result.out
+    project.cli.here("status").check()
+
+
+def test_status_for_a_health_check_while_a_run_is_at_work(project: Project) -> None:
+    from warehouse_sync.state.lease import hold_lease
+
+    refuse_a_row(project)
+    store = f"sqlite:///{project.home.parent / 'state.db'}"
+    with hold_lease(store, project.name, "somebody"):
+        project.cli.here("status", "--max-age", "1h").check()
+    project.cli.here("status", "--max-age", "1h").check(1)
 
 
 def test_status_of_held_rows(project: Project, sandbox: Sandbox) -> None:
@@ -271,7 +312,7 @@ def test_resets_that_are_refused(project: Project, words: list[str], said: str) 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1)])
 def test_reset_asks(project: Project, monkeypatch: pytest.MonkeyPatch, answer: str, code: int) -> None:
     project.cli.here("run").check()
-    monkeypatch.setattr("warehouse_sync.cli.state.is_terminal", lambda _: True)
+    monkeypatch.setattr("warehouse_sync.cli.ask.is_terminal", lambda _: True)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: answer)
     project.cli.here("state", "reset", "users").check(code)
     assert (project.home / "snapshots" / "users.duckdb").exists() is bool(code)
@@ -289,8 +330,8 @@ def test_reset_waits_for_no_run(project: Project) -> None:
 
 
 def checks(out: str) -> dict[str, str]:
-    """What `debug` says: check -> OK or FAIL."""
-    lines = [line for line in out.splitlines() if line.startswith(("OK", "FAIL"))]
+    """What `debug` says: check -> OK or FAIL, without the lines of single cursors."""
+    lines = [line for line in out.splitlines() if line.startswith(("OK", "FAIL")) and line[6:12] != "cursor"]
     return {line[6:19].strip(): line[:4].strip() for line in lines}
 
 

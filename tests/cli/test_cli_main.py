@@ -18,17 +18,16 @@ import pytest
 from harness import command
 
 from warehouse_sync import __version__
-from warehouse_sync.cli.main import LATER, cli
+from warehouse_sync.cli.main import cli
 from warehouse_sync.cli.options import spread
-from warehouse_sync.cli.state import LATER as LATER_STATE
 from warehouse_sync.cli.state import state
 
 if TYPE_CHECKING:
     from harness import CommandLine, Project
 
 VERBS = [
-    "init", "demo", "debug", "ls", "compile", "show", "plan", "run", "status", "history", "rejects", "state",
-    "sandbox", "schema",
+    "init", "demo", "debug", "ls", "compile", "show", "plan", "validate", "exposures", "test", "run", "retry", "status",
+    "history", "rejects", "explain", "state", "sandbox", "schema",
 ]  # fmt: skip
 
 
@@ -69,14 +68,6 @@ def test_no_verb_shows_the_help(cli: CommandLine) -> None:
 def test_unknown_verb(cli: CommandLine) -> None:
     assert "No such command 'rum'" in cli.here("rum").check(2).err
     assert "No such command" in cli.here("state", "rest").check(2).err
-
-
-@pytest.mark.parametrize("verb", [*LATER, *(f"state {verb}" for verb in LATER_STATE)])
-def test_verbs_of_later_versions(cli: CommandLine, verb: str) -> None:
-    *above, name = verb.split()
-    err = cli.here(*above, name, "--anything").check(2).err
-    assert f"`{verb}` is not built yet in this version." in err
-    assert name not in cli.here(*above, "--help").check().out.partition("Commands:")[2].split()
 
 
 def test_options_before_a_verb_that_does_not_take_them(cli: CommandLine) -> None:
@@ -134,8 +125,17 @@ def test_a_fault_without_a_log(cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     (log,) = tmp_path.glob("warehouse-sync-*.log")
     assert str(log) in result.err
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert "ZeroDivisionError at warehouse_sync/cli/sandbox.py" in log.read_text()
+    assert "ZeroDivisionError at warehouse_sync/cli/project_files.py" in log.read_text()
     assert "a value" not in log.read_text() + result.err
+
+
+def test_a_fault_where_nothing_can_be_written(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkstemp", fail)
+    monkeypatch.setattr("warehouse_sync.project.config.json_schema", fail)
+    assert "There is no folder for a log that has more." in cli.here("schema").check(1).err
 
 
 def test_a_fault_far_from_here(cli: CommandLine) -> None:

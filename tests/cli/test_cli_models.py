@@ -168,7 +168,7 @@ def test_plan_as_json(project: Project) -> None:
     project.cli.here("run").check()
     project.execute("UPDATE users SET plan = 'pro', changed = '2025-03-01' WHERE id = 'u1'")
     events, users = project.cli.here("plan", "--output", "json").check().lines
-    assert set(users) == {"model", "error", "counts", "columns", "keys", "reasons", "warnings"}
+    assert set(users) == {"model", "error", "counts", "columns", "keys", "reasons", "warnings", "notes", "skipped"}
     assert users["counts"]["changed"] == 1
     assert users["keys"]["changed"] == ["u1"]
     assert {"column": "plan", "to": "metadata.plan", "kind": "property", "type": "String"}.items() <= next(

@@ -307,6 +307,7 @@ def test_a_build_may_write_while_rows_are_delivered(project: Project, sandbox: S
         sandbox.finish_jobs()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
+    sandbox.job_seconds = 0
     project.cli.here("run").check()
     assert project.results()["results"][1]["added"] == 1
 
@@ -415,7 +416,7 @@ CONFIG_FAULTS = {
     "duplicate key": ("name: prod\nname: test\n", "prod.yml:2:1: name"),
     "variable": ("name: ${NOWHERE_SET}\n", "the variable `NOWHERE_SET` is not set"),
     "http": ("userpilot: {api_key: abcdef, endpoint: 'http://example.com'}\n", "userpilot.endpoint"),
-    "later": ("name: prod\ndbt: {}\n", "dbt: is not built yet in this version"),
+    "later": ("name: prod\nmetrics: {}\n", "metrics: is not built yet in this version"),
 }
 
 

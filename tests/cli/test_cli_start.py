@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from harness import CommandLine
 
 FILES = [
-    ".gitignore", "configs/duckdb.yml", "models_sql/companies.sql", "models_sql/events.sql",
-    "models_sql/page_views.sql", "models_sql/users.sql", "warehouse.duckdb",
+    ".gitignore", "configs/duckdb.yml", "configs/schema.json", "models_sql/companies.sql", "models_sql/events.sql",
+    "models_sql/page_views.sql", "models_sql/tests/companies.yml", "models_sql/tests/events.yml",
+    "models_sql/tests/fixtures/page_views.csv", "models_sql/tests/users.yml", "models_sql/users.sql",
+    "warehouse.duckdb",
 ]  # fmt: skip
 
 
@@ -40,6 +42,7 @@ def test_init_writes_a_project_that_works(cli: CommandLine, tmp_path: Path) -> N
     assert "export USERPILOT_API_KEY" in result.err
     assert "cd my-sync" in result.err
     cli.folder = folder
+    assert "PASS=7" in cli.here("test").check().err
     with Sandbox(tmp_path / "api") as api:
         cli.environ = {"USERPILOT_API_KEY": api.api_key, "USERPILOT_ENDPOINT": api.url}
         assert "pipeline `my-sync`" in cli("debug").check().out
@@ -71,11 +74,115 @@ def test_init_beside_a_warehouse(cli: CommandLine, tmp_path: Path) -> None:
     assert (tmp_path / "warehouse.duckdb").read_text() == "mine"
 
 
-def test_init_asks_for_the_name(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_asks_for_what_the_flags_do_not_say(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"Warehouse": "postgres", "Region": "EU", "Folder": "there", "Name": "asked"}
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt.split(maxsplit=1)[0])
+        return answers[asked[-1]]
+
     monkeypatch.setattr("warehouse_sync.cli.start.is_terminal", lambda _: True)
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "asked")
-    cli.here("init", "--no-sample").check()
-    assert "\nname: asked " in (tmp_path / "configs" / "duckdb.yml").read_text()
+    monkeypatch.setattr("click.termui.visible_prompt_func", answer)
+    cli.here("init").check()
+    assert asked == list(answers)
+    config = (tmp_path / "there" / "configs" / "postgres.yml").read_text()
+    assert "\nname: asked\n" in config
+    assert "  endpoint: https://analytex-eu.userpilot.io #" in config
+    asked.clear()
+    cli.here("init", "here", "--warehouse", "duckdb", "--region", "us", "--name", "x", "--no-sample").check()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "region", "endpoint"),
+    [
+        ("duckdb", "EU", "https://analytex-eu.userpilot.io"),
+        ("postgres", "us", "https://analytex.userpilot.io"),
+        ("snowflake", "https://analytex.example.com/", "https://analytex.example.com"),
+    ],
+)
+def test_init_for_every_warehouse_and_region(
+    cli: CommandLine, tmp_path: Path, kind: str, region: str, endpoint: str
+) -> None:
+    from warehouse_sync.project.config import json_schema, load_config
+
+    cli.here("init", "--warehouse", kind, "--region", region, "--no-sample", "--name", "prod").check()
+    path = tmp_path / "configs" / f"{kind}.yml"
+    names = ("USERPILOT_API_KEY", "PGPASSWORD", "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER", "SNOWFLAKE_PRIVATE_KEY_PATH")
+    config = load_config(path, dict.fromkeys(names, "x"))
+    assert (config.name, config.userpilot.endpoint, config.warehouse.type) == ("prod", endpoint, kind)
+    assert "# yaml-language-server: $schema=schema.json" in path.read_text()
+    assert json.loads((tmp_path / "configs" / "schema.json").read_text()) == json_schema()
+
+
+def test_init_refuses_regions_and_warehouses_that_are_none(cli: CommandLine, tmp_path: Path) -> None:
+    assert "--region mars" in cli.here("init", "--region", "mars").check(2).err
+    assert "no dbt project here or above" in cli.here("init", "--warehouse", "dbt").check(2).err
+    assert files_below(tmp_path) == []
+
+
+@pytest.fixture
+def dbt_project(tmp_path: Path) -> Path:
+    """A dbt project on a DuckDB file, as dbt itself leaves one, with its profile beside it."""
+    import duckdb
+
+    folder = tmp_path / "shop"
+    (folder / "target").mkdir(parents=True)
+    (folder / "dbt_project.yml").write_text("name: shop\nversion: '1.0'\nprofile: shop\nmodel-paths: [models]\n")
+    (folder / "profiles.yml").write_text(
+        "shop:\n  target: dev\n  outputs:\n    dev: {type: duckdb, path: shop.duckdb, schema: main}\n"
+    )
+    duckdb.connect(str(folder / "shop.duckdb")).close()
+    nodes = {
+        f"model.shop.{name}": {
+            "unique_id": f"model.shop.{name}", "name": name, "resource_type": "model", "package_name": "shop",
+            "config": {"materialized": kind}, "depends_on": {"nodes": needs},
+        }
+        for name, kind, needs in (
+            ("stg_users", "view", []), ("dim_users", "table", ["model.shop.stg_users"]), ("orders", "table", []),
+            ("user_parts", "ephemeral", []),
+        )
+    }  # fmt: skip
+    metadata = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json", "project_name": "shop"}
+    (folder / "target" / "manifest.json").write_text(json.dumps({"metadata": metadata, "nodes": nodes}))
+    return folder
+
+
+def test_init_in_a_dbt_project(cli: CommandLine, dbt_project: Path, tmp_path: Path) -> None:
+    cli.folder = dbt_project / "target"
+    result = cli.here("init", "--no-input", "--region", "eu").check()
+    folder = dbt_project / "userpilot"
+    assert files_below(folder) == [".gitignore", "configs/dbt.yml", "configs/schema.json", "models_sql/users.sql"]
+    assert "dbt parse" not in result.err
+    profiles = dbt_project / "profiles.yml"
+    written = profiles.read_text()
+    profiles.write_text(written.replace("path: shop.duckdb", "path: \"{{ env_var('NOBODY_SET_THIS') }}\""))
+    cli.folder = folder
+    assert "NOBODY_SET_THIS" in cli.here("plan").check(2).err
+    cli.here("test").check()
+    profiles.write_text(written)
+    assert "from {{ ref('dim_users') }}" in (folder / "models_sql" / "users.sql").read_text()
+    config = folder / "configs" / "dbt.yml"
+    assert 'project_dir: "../.."' in config.read_text()
+    assert "https://analytex-eu.userpilot.io" in config.read_text()
+    with Sandbox(tmp_path / "api") as api:
+        config.write_text(config.read_text().replace("https://analytex-eu.userpilot.io", api.url))
+        out = cli("debug", USERPILOT_API_KEY=api.api_key).check().out
+    assert "pipeline `shop`" in out
+    assert "shop.duckdb" in out
+    assert "FAIL" not in out
+
+
+def test_init_in_a_dbt_project_that_was_never_parsed(cli: CommandLine, dbt_project: Path) -> None:
+    (dbt_project / "target" / "manifest.json").unlink()
+    cli.folder = dbt_project
+    assert "run `dbt parse` first" in cli.here("init", "sync").check().err
+    assert "ref('dim_users')" in (dbt_project / "sync" / "models_sql" / "users.sql").read_text()
+    cli.here("init", "other", "--warehouse", "duckdb", "--no-sample").check()
+    assert (dbt_project / "other" / "configs" / "duckdb.yml").is_file()
 
 
 @pytest.mark.parametrize("name", ["a b", "ä", "x" * 65])
@@ -171,6 +278,7 @@ def test_demo_leaves_a_project_to_go_on_with(played: tuple[Path, str], tmp_path:
         cli("run", "-s", "companies").check()
 
 
+@pytest.mark.slow
 def test_demo_is_the_same_every_time(played: tuple[Path, str], cli: CommandLine, tmp_path: Path) -> None:
     _, out = played
     began = time.monotonic()

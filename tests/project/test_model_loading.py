@@ -192,7 +192,12 @@ def test_settings_from_the_config(tmp_path: Path) -> None:
     )
     position = {"a": (1, 2)}.__getitem__
     config = SimpleNamespace(
-        models=models, file=tmp_path / "c.yml", userpilot=SimpleNamespace(source="web-client"), position=position
+        models=models,
+        file=tmp_path / "c.yml",
+        userpilot=SimpleNamespace(source="web-client"),
+        position=position,
+        dbt=SimpleNamespace(target_path=None),
+        dbt_project=None,
     )
     assert settings_from(cast("Any", config), {"E": "1"}) == ModelSettings(
         path=tmp_path,

@@ -117,7 +117,11 @@ def test_relations(call: str, found: str) -> None:
             "ref('shop', 'orders')",
             "ref('shop', 'orders') is not known\n  add it to the YAML under models.refs: {orders: <schema>.orders}.",
         ),
-        ("ref('a', v=2)", "Jinja: ref() got an unexpected keyword argument 'v'"),
+        (
+            "ref('a', v=2)",
+            "ref('a', v=2) is not known\n  add it to the YAML under models.refs: {a.v2: <schema>.a}.",
+        ),
+        ("ref('a', w=2)", "Jinja: ref() got an unexpected keyword argument 'w'"),
     ],
 )
 def test_relations_that_are_not_known(call: str, message: str) -> None:
@@ -243,7 +247,7 @@ def test_a_relations_object_decides_alone() -> None:
         def source(self, schema: str, table: str) -> str:
             raise ModelError(f"{schema}.{table} is not in the manifest")
 
-        def ref(self, name: str, package: str | None) -> str:
+        def ref(self, name: str, package: str | None, version: str | None = None) -> str:
             return f"{package}__{name}"
 
     context: Any = RenderContext(relations=Dbt(), refs={"a": "b"})

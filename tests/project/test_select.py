@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync.errors import ModelError, UsageError
 from warehouse_sync.project.model import BrokenModel
-from warehouse_sync.project.select import select, unmatched
+from warehouse_sync.project.select import Surroundings, select, unmatched
 from warehouse_sync.values import EventType, Model
 
 ROOT = Path("/home/me/[shop]/models_sql")
@@ -36,11 +36,12 @@ MODELS: list[Model | BrokenModel] = [
     broken("odd"),
     broken("off", enabled=False),
 ]
+METHODS = "known: a name, tag:, event:, path:, state:, result:, selector:."
 ALL = ["companies", "users", "page_views", "events", "orders", "odd"]
 
 
 def names(*arguments: str, exclude: tuple[str, ...] = (), root: Path | None = ROOT) -> list[str]:
-    return [item.name for item in select(MODELS, arguments, exclude, root=root)]
+    return [item.name for item in select(MODELS, arguments, exclude, Surroundings(root))]
 
 
 @pytest.mark.parametrize(
@@ -107,13 +108,26 @@ def test_a_path_is_looked_for_from_the_working_directory(tmp_path: Path, monkeyp
         ("2+users", "the selector `2+users`: + and @ are not supported\n  models here do not depend on each other."),
         ("tag:a+3", "the selector `tag:a+3`: + and @ are not supported\n  models here do not depend on each other."),
         ("@users", "the selector `@users`: + and @ are not supported\n  models here do not depend on each other."),
-        ("state:modified", "the selector `state:modified`: `state:` is not built yet"),
-        ("result:error", "the selector `result:error`: `result:` is not built yet"),
-        ("tags:a", "the selector `tags:a`: `tags:` is not known (nearest: tag)\n  known: a name, tag:, event:, path:."),
         (
-            "config.enabled:true",
-            "the selector `config.enabled:true`: `config.enabled:` is not known\n  known: a name, tag:, event:, path:.",
+            "state:modified",
+            "the selector `state:modified` compares with an earlier run\n  name its folder: --state DIR",
         ),
+        (
+            "result:fail",
+            "the selector `result:fail`: `fail` is not known\n  known: success, partial, error, skipped.",
+        ),
+        (
+            "state:modifed",
+            "the selector `state:modifed`: `modifed` is not known (nearest: modified)\n"
+            "  known: modified, new, old, unmodified.",
+        ),
+        (
+            "selector:nightly",
+            "the selector `selector:nightly`: the YAML has no `selectors.nightly`\n"
+            "  add it to the YAML: `selectors: {nightly: 'tag:daily event:track'}`.",
+        ),
+        ("tags:a", f"the selector `tags:a`: `tags:` is not known (nearest: tag)\n  {METHODS}"),
+        ("config.enabled:true", f"the selector `config.enabled:true`: `config.enabled:` is not known\n  {METHODS}"),
         ("tag:", "the selector `tag:` says nothing after the colon"),
         (
             "event:identify_usr",
@@ -125,14 +139,14 @@ def test_a_path_is_looked_for_from_the_working_directory(tmp_path: Path, monkeyp
 def test_a_selector_that_cannot_be_read(selector: str, message: str) -> None:
     for arguments in (("users", selector),):
         with pytest.raises(UsageError) as caught:
-            select(MODELS, arguments, root=ROOT)
+            select(MODELS, arguments, around=Surroundings(ROOT))
         assert str(caught.value) == message
         with pytest.raises(UsageError):
-            select(MODELS, exclude=arguments, root=ROOT)
+            select(MODELS, exclude=arguments, around=Surroundings(ROOT))
 
 
 def test_what_selects_nothing_is_told_with_the_nearest_name() -> None:
-    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old"), root=ROOT) == (
+    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old"), Surroundings(ROOT)) == (
         "user selects no enabled model (nearest: users)",
         "event:track,users selects no enabled model",
         "old selects no enabled model (nearest: odd)",

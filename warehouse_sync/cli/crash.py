@@ -28,22 +28,26 @@ def report_crash(session: Session, error: BaseException) -> int:
     # Names of files and functions only: no locals, no source lines with literals, no message.
     frames = traceback.extract_tb(error.__traceback__)
     file = _written(session, message, [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames])
+    more = f"The log has more, without values: {file}" if file else "There is no folder for a log that has more."
     session.console.event(
         "internal_error",
         f"{message}\nThis is a fault of warehouse-sync {__version__}. What was recorded stays; the next run goes on.\n"
-        f"The log has more, without values: {file}",
+        f"{more}",
         level="error",
         file=file,
     )
     return 1
 
 
-def _written(session: Session, message: str, trace: list[str]) -> str:
-    """The file with the traceback: the pipeline's log, or one of its own where no log is kept."""
+def _written(session: Session, message: str, trace: list[str]) -> str | None:
+    """The file with the traceback: the pipeline's log, or one of its own where no log is kept; None without a place."""
     console = session.console
     if console.log is not None and console.to_log_file("internal_error", message, "error", trace=trace):
         return str(console.log.path)
-    descriptor, name = tempfile.mkstemp(prefix=f"warehouse-sync-{utc_now():%Y%m%d-%H%M%S}-", suffix=".log")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f"warehouse-sync-{utc_now():%Y%m%d-%H%M%S}-", suffix=".log")
+    except OSError:  # a container whose root is read-only may have no such folder
+        return None
     with os.fdopen(descriptor, "w") as file:
         file.write("\n".join([f"warehouse-sync {__version__}", message, *trace]) + "\n")
     return name

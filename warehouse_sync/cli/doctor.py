@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +16,10 @@ from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
 from warehouse_sync.errors import NothingStarted, StateError, WarehouseSyncError
+
+if TYPE_CHECKING:
+    from warehouse_sync.values import Model
+    from warehouse_sync.warehouses.base import Warehouse
 
 ROOM = 10
 """Batches of the largest size that must fit on the disk."""
@@ -31,18 +37,23 @@ def debug(session: Session) -> int:
         return error.exit_code
     _tell(session, "config", True, f"{config.file}, pipeline `{config.name}`")
     failed = 0
-    for name, check in _checks():
-        try:
-            said = check(session)
-        except WarehouseSyncError as error:
-            failed = 1
-            _tell(session, name, False, str(error))
-        except Exception as error:  # a check that breaks must not hide what the next ones say
-            failed = 1
-            _tell(session, name, False, describe(error))
-        else:
-            _tell(session, name, True, said)
-    return failed
+    for name, check in _checks(session):
+        failed += _asked(session, name, partial(check, session)) is None
+    return int(bool(failed) | _cursors(session))
+
+
+def _asked(session: Session, name: str, check: Callable[[], str]) -> str | None:
+    """Print what a check says; None when it fails."""
+    try:
+        said = check()
+    except WarehouseSyncError as error:
+        _tell(session, name, False, str(error))
+    except Exception as error:  # a check that breaks must not hide what the next ones say
+        _tell(session, name, False, describe(error))
+    else:
+        _tell(session, name, True, said)
+        return said
+    return None
 
 
 def _tell(session: Session, name: str, good: bool, said: str) -> None:
@@ -53,13 +64,33 @@ def _tell(session: Session, name: str, good: bool, said: str) -> None:
         print_data(f"{'OK  ' if good else 'FAIL'}  {name:<13} " + said.replace("\n", "\n" + " " * 20))
 
 
-def _checks() -> Iterator[tuple[str, Callable[[Session], str]]]:
+def _checks(session: Session) -> Iterator[tuple[str, Callable[[Session], str]]]:
+    if session.config.dbt_project or session.config.dbt.target_path:
+        yield "dbt", _dbt
     yield "models", _models
     yield "warehouse", _warehouse
+    if session.config.snapshot.where == "warehouse":
+        yield "snapshots", _snapshots
     yield "userpilot", _userpilot
     yield "state store", _store
     yield "state folder", _folder
     yield "disk", _disk
+
+
+def _dbt(session: Session) -> str:
+    from warehouse_sync.project.dbt_manifest import ArtefactError
+    from warehouse_sync.project.dbt_relations import artefacts_of
+
+    artefacts = artefacts_of(session.config)
+    if artefacts is None:
+        return "not used"
+    try:
+        manifest = artefacts.manifest
+    except ArtefactError as error:
+        raise WarehouseSyncError(error.message, hint=error.hint) from None
+    wanted = f", target `{artefacts.targets.wanted}`" if artefacts.targets.wanted else ""
+    made = f"{manifest.generated_at:%Y-%m-%d %H:%M} UTC"
+    return f"{manifest.path}, v{manifest.version} of `{manifest.project}`{wanted}, made {made}"
 
 
 def _models(session: Session) -> str:
@@ -73,13 +104,54 @@ def _models(session: Session) -> str:
 
 
 def _warehouse(session: Session) -> str:
+    from warehouse_sync.cursors import session_zone
     from warehouse_sync.run import engine_of, warehouse_of
 
     warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
     try:
-        return warehouse.check()
+        zone = session_zone(warehouse)
+        return warehouse.check() + (f", session zone {zone}" if zone else "")
     finally:
         warehouse.close()
+
+
+def _snapshots(session: Session) -> str:
+    from warehouse_sync.cli.by_hand import keeping
+
+    with keeping(session.config) as keeper:
+        return "" if keeper is None else keeper.check()
+
+
+def _cursors(session: Session) -> bool:
+    """A line for each model with a cursor; True when one of them cannot be looked at. Without a warehouse nothing."""
+    from warehouse_sync.errors import ModelError
+    from warehouse_sync.run import engine_of, warehouse_of
+    from warehouse_sync.values import Model
+
+    try:
+        models = [model for model in session.models if isinstance(model, Model) and model.enabled and model.cursor]
+        warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
+    except (NothingStarted, ModelError):
+        return False
+    try:
+        said = [_asked(session, "cursor", partial(_cursor, session, warehouse, model)) for model in models]
+        return None in said
+    finally:
+        warehouse.close()
+
+
+def _cursor(session: Session, warehouse: Warehouse, model: Model) -> str:
+    from warehouse_sync.cursors import advice, examine
+    from warehouse_sync.prepare import Request, prepare
+    from warehouse_sync.values import CursorKind, utc_now
+
+    prepared = prepare(model, warehouse, session.policy, None, utc_now(), Request(full_refresh=True))
+    facts = examine(prepared, warehouse)
+    if facts is None:
+        return f"{model.name}: none"
+    naive = facts.kind in (CursorKind.TIMESTAMP, CursorKind.DATE)
+    zone = f"; read in {session.policy.settings.timezone}" if naive else ""
+    return "\n".join([f"{model.name}: {facts}{zone}", *advice(model, facts)])
 
 
 def _userpilot(session: Session) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.options import Duration, Verb, shared
 from warehouse_sync.cli.output import key_text, print_data, print_json, print_table
 from warehouse_sync.cli.session import Session
 
@@ -20,16 +21,49 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb, short_help="Show where each model stands.")
 @shared("config", "select", "exclude", "vars", "output")
+@click.option(
+    "--max-age",
+    type=Duration(),
+    metavar="TIME",
+    help="For health checks: end with 1 unless the last run ended with 0, at most this long ago, or one is at work.",
+)
 @click.pass_obj
-def status(session: Session) -> None:
+def status(session: Session, max_age: timedelta | None) -> int:
     """Where each model stands: cursor, last window, rows that wait, refused rows, the running job."""
     chosen = session.selected()
     with session.store() as store:
         rows = [_model_status(session, store, model) for model in [*chosen, *_gone(session, store)]]
         running = _running(session, store)
+        newest = store.history(session.config.name, 1) if max_age is not None else []
     if session.prints_json:
         print_json({"pipeline": session.config.name, "models": rows, **running})
-        return
+    else:
+        _print_status(rows, running)
+    if max_age is None or running["lease"]:
+        return 0
+    return _judge(session, newest[0].run if newest else None, max_age)
+
+
+def _judge(session: Session, last: Run | None, max_age: timedelta) -> int:
+    """The exit code for a health check, and on stderr why it is not 0."""
+    from warehouse_sync.project.units import format_duration
+    from warehouse_sync.values import utc_now
+
+    if last is None:
+        trouble = "there was no run yet"
+    elif last.ended_at is None:
+        trouble = f"run {last.id} was broken off"
+    elif last.exit_code != 0:
+        trouble = f"run {last.id} ended with exit code {last.exit_code}"
+    elif utc_now() - last.ended_at > max_age:
+        trouble = f"run {last.id} ended more than {format_duration(max_age)} ago"
+    else:
+        return 0
+    session.console.event("unhealthy", trouble, level="error")
+    return 1
+
+
+def _print_status(rows: Sequence[dict[str, Any]], running: dict[str, Any]) -> None:
     names = ("model", "event", "cursor", "lag", "settled_at", "window", "waiting", "open_rejects", "note")
     headings = ("model", "event", "cursor", "lag", "settled (UTC)", "window", "waiting", "refused", "")
     print_table(headings, [[row[name] for name in names] for row in rows])
@@ -225,7 +259,10 @@ def _job_rows(item: JobHistory) -> Iterable[Sequence[Any]]:
 )
 @click.pass_obj
 def rejects(session: Session, everything: bool, limit: int, dismiss: tuple[str, ...]) -> None:
-    """Refused rows, with their keys and reasons. A refused row is sent when it changes at the source."""
+    """Refused rows, with their keys and reasons. A refused row is sent when it changes at the source.
+
+    `warehouse-sync retry` finds mended rows that no run reads any more, because the cursor has passed them.
+    """
     if dismiss:
         _dismiss(session, dismiss)
         return

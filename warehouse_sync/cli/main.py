@@ -18,12 +18,10 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from warehouse_sync import __version__
-from warehouse_sync.cli import doctor, look, models, run, sandbox, start, state
-from warehouse_sync.cli.options import later, shared
+from warehouse_sync.cli import dbt, doctor, explain, look, models, retry, run, sandbox, start, state, unit
+from warehouse_sync.cli.options import shared
 from warehouse_sync.cli.session import Session
 from warehouse_sync.errors import Interrupted, WarehouseSyncError
-
-LATER = ("test", "retry", "explain", "validate", "exposures", "build")
 
 
 class Cli(click.Group):
@@ -32,14 +30,6 @@ class Cli(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of this table, not of the alphabet."""
         return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb; those of later versions are known by name."""
-        if args and args[0] in LATER:
-            raise later(f"`{args[0]}`")
-        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""
@@ -117,10 +107,15 @@ for verb in (
     models.compile_,
     models.show,
     models.plan,
+    dbt.validate,
+    dbt.exposures,
+    unit.unit,
     run.run,
+    retry.retry,
     look.status,
     look.history,
     look.rejects,
+    explain.explain,
     state.state,
     sandbox.sandbox,
     sandbox.schema,

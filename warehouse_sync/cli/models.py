@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,10 +27,19 @@ LISTED = (
 
 @click.command(cls=Verb, short_help="List the models that a selection takes.")
 @shared(*SELECTION, "output")
+@click.option(
+    "--save-state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write manifest.json of all models there, for a later --state DIR.",
+)
 @click.pass_obj
-def ls(session: Session) -> int:
-    """List the models that a selection takes."""
+def ls(session: Session, save_state: Path | None) -> int:
+    """List the models that a selection takes. Asks neither warehouse nor API, and needs no secrets."""
+    session.asks_nobody()
     chosen = session.selected()
+    if save_state is not None:
+        _save_state(session, save_state)
     for model in chosen:
         if session.prints_json:
             print_json(_described(session, model))
@@ -113,6 +123,7 @@ def show(session: Session, limit: int) -> int:
 def plan(session: Session, full_refresh: bool, limit: int | None, start: str | None, end: str | None) -> int:
     """Count what `run` would do, and show how columns become fields and properties. Sends and writes nothing."""
     from warehouse_sync import preview
+    from warehouse_sync.cli.report import say_warnings
     from warehouse_sync.prepare import Request
 
     config, policy, chosen = session.config, session.policy, session.selected()
@@ -120,17 +131,34 @@ def plan(session: Session, full_refresh: bool, limit: int | None, start: str | N
         return 0
     plans = preview.plan(config, policy, chosen, session.console, Request(full_refresh, limit, start, end))
     for item in plans:
-        for warning in item.warnings:
-            session.console.event("model_warning", f"{item.model}: {warning}", level="warn", model=item.model)
+        say_warnings(session, item.model, item.warnings, item.notes)
+        if item.held_back:
+            session.console.event("model_skipped", f"{item.model}: {item.held_back}", level="warn", model=item.model)
         if session.prints_json:
             print_json(_plan_as_json(item))
-        elif item.error is None:
+        elif item.error is None and not item.held_back:
             print_data(_plan_as_text(item))
         if item.error is not None:
             session.console.failure(item.error)
     if not session.prints_json:
         _print_totals(plans)
-    return int(any(item.error is not None for item in plans))
+    return int(any(item.error is not None or item.held_back for item in plans))
+
+
+def _save_state(session: Session, folder: Path) -> None:
+    from warehouse_sync import __version__
+    from warehouse_sync.errors import DiskError
+    from warehouse_sync.observe.results import write_results
+    from warehouse_sync.project.manifest import FILE, manifest
+    from warehouse_sync.values import utc_now
+
+    document = manifest(session.config.name, session.models, __version__, utc_now())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_results(folder, document, session.console.scrubber, FILE)
+    except OSError as error:
+        raise DiskError(f"{folder} cannot be written: {error.strerror}", hint="name another: --save-state") from None
+    session.console.event("file_written", f"wrote {folder / FILE}")
 
 
 def _described(session: Session, model: Model | BrokenModel) -> dict[str, Any]:
@@ -202,6 +230,7 @@ def _plan_as_json(item: ModelPlan) -> dict[str, Any]:
     return {
         "model": item.model,
         "error": None if item.error is None else str(item.error),
+        "skipped": item.held_back or None,
         "counts": item.counts.as_dict(),
         "columns": [
             {"column": c.column, "to": c.to, "kind": c.kind, "type": c.type, "null_share": c.null_share}
@@ -210,6 +239,7 @@ def _plan_as_json(item: ModelPlan) -> dict[str, Any]:
         "keys": {verdict: list(keys) for verdict, keys in item.keys.items()},
         "reasons": dict(item.reasons),
         "warnings": list(item.warnings),
+        "notes": dict(item.notes),
     }
 
 
@@ -234,7 +264,8 @@ def _plan_as_text(item: ModelPlan) -> str:
 def _print_totals(plans: Sequence[ModelPlan]) -> None:
     names = ("read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "future", "removed")
     rows = [
-        (item.model, "error" if item.error else "", *(None if item.error else getattr(item.counts, n) for n in names))
+        (item.model, word, *(None if word else getattr(item.counts, n) for n in names))
         for item in plans
+        for word in ["error" if item.error else "skipped" if item.held_back else ""]
     ]
     print_table(("model", "", *names), rows)

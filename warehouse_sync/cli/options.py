@@ -52,10 +52,22 @@ SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {
             "multiple": True,
             "metavar": "SELECTOR…",
-            "help": "Only these models: names, globs, tag:, event:, path:; blank: union, comma: intersection.",
+            "help": "Only these: names, globs, tag: event: path: state: result:; blank: union, comma: intersection.",
         },
     ),
     "exclude": (("--exclude",), {"multiple": True, "metavar": "SELECTOR…", "help": "But not these models."}),
+    "selector": (
+        ("--selector",),
+        {"multiple": True, "metavar": "NAME", "help": "A selection that the YAML has under `selectors`."},
+    ),
+    "state": (
+        ("--state",),
+        {
+            "type": click.Path(path_type=Path, file_okay=False),
+            "metavar": "DIR",
+            "help": "What state: and result: compare with; without it the last run, in <state.dir>/<name>.",
+        },
+    ),
     "vars": (
         ("--vars",),
         {"metavar": "YAML", "help": "Values for var() in the models, over those of the YAML file: '{since: 2025}'."},
@@ -78,7 +90,8 @@ def shared(*names: str) -> Callable[[_Callable], _Callable]:
     """Give a verb some of the shared options; their values go into the session's `Flags`."""
 
     def decorate(function: _Callable) -> _Callable:
-        for name in reversed((*names, *EVERYWHERE)):
+        more = ("selector", "state") if "select" in names else ()
+        for name in reversed((*names, *more, *EVERYWHERE)):
             words, settings = SHARED[name]
             function = click.option(*words, name, expose_value=False, callback=_take, **settings)(function)
         return function
@@ -91,7 +104,10 @@ def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
     flags, name = context.ensure_object(Session).flags, str(option.name)
     if value in (None, (), False):
         return
-    flags.take(name, value)
+    if name == "selector":
+        flags.take("select", tuple(f"selector:{one}" for one in value))
+    else:
+        flags.take(name, value)
     if isinstance(context.command, click.Group):
         flags.given[name] = SHARED[name][0][-1]
 
@@ -127,8 +143,3 @@ def spread(words: Sequence[str]) -> list[str]:
         else:
             read.append(word)
     return read
-
-
-def later(what: str) -> click.UsageError:
-    """The answer to what is known from the design, and not there yet."""
-    return click.UsageError(f"{what} is not built yet in this version.")

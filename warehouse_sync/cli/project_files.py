@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import DiskError, UsageError
 
+if TYPE_CHECKING:
+    from warehouse_sync.project.dbt import DbtProject
+
 PACKAGE = Path(__file__).parent.parent
 CONFIG = Path("configs") / "duckdb.yml"
+SCHEMA = Path("configs") / "schema.json"
 WAREHOUSE = Path("warehouse.duckdb")
+US = "https://analytex.userpilot.io"
 
 GITIGNORE = """\
 # What warehouse-sync remembers (back it up, but not here), warehouses, secrets
@@ -32,16 +38,42 @@ def shipped(package: Path = PACKAGE) -> Path:
     )
 
 
-def project_files(settings: Mapping[str, str]) -> dict[Path, str]:
+def project_files(settings: Mapping[str, str], kind: str = "duckdb", endpoint: str = US) -> dict[Path, str]:
     """Every file of a new project by its relative path; `settings` replaces values of the YAML by their dotted key."""
     root = shipped()
-    config = (root / CONFIG).read_text(encoding="utf-8")
+    path = CONFIG.with_stem(kind)
+    config = (root / path).read_text(encoding="utf-8")
     for key, value in settings.items():
         config = _with_value(config, key, value)
+    if endpoint != US:
+        config = re.sub(rf"^(  endpoint: \S*){re.escape(US)}", rf"\g<1>{endpoint}", config, flags=re.MULTILINE)
     models = {
-        path.relative_to(root): path.read_text(encoding="utf-8") for path in sorted((root / "models_sql").glob("*.sql"))
+        path.relative_to(root): path.read_text(encoding="utf-8")
+        for path in sorted((root / "models_sql").rglob("*"))
+        if path.suffix in (".sql", ".yml", ".csv")
     }
-    return {CONFIG: config, **models, Path(".gitignore"): GITIGNORE}
+    return {path: config, SCHEMA: schema_text(), **models, Path(".gitignore"): GITIGNORE}
+
+
+def dbt_files(name: str, endpoint: str, project: DbtProject, folder: Path) -> dict[Path, str]:
+    """Every file of a new project in `folder` that goes by a dbt project."""
+    from warehouse_sync.cli.dbt_draft import config_text, model_text
+
+    return {
+        CONFIG.with_stem("dbt"): config_text(name, endpoint, project, folder),
+        SCHEMA: schema_text(),
+        Path("models_sql") / "users.sql": model_text(project),
+        Path(".gitignore"): GITIGNORE,
+    }
+
+
+def schema_text() -> str:
+    """The JSON Schema of the YAML files, for the editor: their line `$schema=schema.json` names it."""
+    import json
+
+    from warehouse_sync.project.config import json_schema
+
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_files(folder: Path, files: Mapping[Path, str]) -> None:

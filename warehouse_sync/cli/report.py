@@ -30,7 +30,8 @@ _WORDS = {ModelStatus.SUCCESS: "OK"}
 def conclude(session: Session, report: RunReport, args: Mapping[str, Any]) -> int:
     """Say how the run ended and write run_results.json. Returns the exit code."""
     console = session.console
-    _say_warnings(session, report.results)
+    for result in report.results:
+        say_warnings(session, result.model, result.warnings, result.notes)
     width = terminal_width() if console.look.terminal else WIDE
     console.block("\n" + counts_table(report.results, width) + "\n")
     for place, result in enumerate(report.results, start=1):
@@ -66,24 +67,16 @@ def counts_table(results: Sequence[ModelResult], width: int = WIDE) -> str:
     return drawn([name for name in names if name in used or name in ALWAYS])
 
 
-def _say_warnings(session: Session, results: Sequence[ModelResult]) -> None:
+def say_warnings(session: Session, model: str, warnings: Sequence[str], notes: Mapping[str, int]) -> None:
+    """What somebody should know of a model: sentences, and notes with their number of rows."""
     from warehouse_sync.events.reasons import Note
 
     sentences = {note.code: note.sentence for note in Note}
-    for result in results:
-        for warning in dict.fromkeys(result.warnings):
-            session.console.event(
-                "model_warning", f"{result.model}: {warning}", level="warn", model=result.model, warning=warning
-            )
-        for code, rows in result.notes.items():
-            session.console.event(
-                "model_note",
-                f"{result.model}: {sentences.get(code, code)} ({rows:,} rows)",
-                level="warn",
-                model=result.model,
-                note=code,
-                rows=rows,
-            )
+    for warning in dict.fromkeys(warnings):
+        session.console.event("model_warning", f"{model}: {warning}", level="warn", model=model, warning=warning)
+    for code, rows in notes.items():
+        text = f"{model}: {sentences.get(code, code)} ({rows:,} rows)"
+        session.console.event("model_note", text, level="warn", model=model, note=code, rows=rows)
 
 
 def _say_result(session: Session, result: ModelResult, place: int, total: int) -> None:
@@ -129,6 +122,7 @@ def _say_rejects(session: Session) -> dict[str, int]:
 def save(session: Session, report: RunReport, args: Mapping[str, Any]) -> bool:
     """Write run_results.json, and print it for `--output json`; False when it cannot be written."""
     from warehouse_sync.observe.results import Invocation, run_results, write_results
+    from warehouse_sync.project.manifest import FILE
     from warehouse_sync.run import result_row
 
     config, console = session.config, session.console
@@ -139,14 +133,25 @@ def save(session: Session, report: RunReport, args: Mapping[str, Any]) -> bool:
         print_json(console.scrubber.value(document))
     try:
         write_results(config.home, document, console.scrubber)
+        if not any(args.get(key) for key in ("limit", "from", "to")):
+            write_results(config.home, _manifest(session, report), console.scrubber, FILE)
     except OSError as error:
         console.event(
             "results_unwritten",
-            f"run_results.json in {config.home} cannot be written: {os.strerror(error.errno or 0)}",
+            f"run_results.json or {FILE} in {config.home} cannot be written: {os.strerror(error.errno or 0)}",
             level="error",
         )
         return False
     return True
 
 
-__all__ = ["conclude", "counts_table", "save"]
+def _manifest(session: Session, report: RunReport) -> dict[str, Any]:
+    """What models were when they last settled: `state:modified` is what changed since."""
+    from warehouse_sync.project.manifest import carried_over, manifest
+
+    config = session.config
+    settled = [row.model for row in report.results if row.status in (ModelStatus.SUCCESS, ModelStatus.PARTIAL)]
+    return carried_over(manifest(config.name, session.models, __version__, utc_now()), config.home, settled)
+
+
+__all__ = ["conclude", "counts_table", "save", "say_warnings"]

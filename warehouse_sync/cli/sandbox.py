@@ -106,8 +106,6 @@ def _flush() -> None:
 @click.pass_obj
 def schema(session: Session) -> None:
     """Print the JSON Schema of the YAML file, for completion in an editor."""
-    import json
+    from warehouse_sync.cli.project_files import schema_text
 
-    from warehouse_sync.project.config import json_schema
-
-    print_data(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    print_data(schema_text().rstrip("\n"))

@@ -35,6 +35,7 @@ class Flags:
     config: Path | None = None
     select: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
+    state: Path | None = None
     vars: str | None = None
     quiet: bool = False
     debug: bool = False
@@ -57,6 +58,7 @@ class Session:
         self.flags = Flags()
         self.id = uuid4().hex
         self._console: Console | None = None
+        self._asks_nobody = False
 
     # What people see
 
@@ -101,11 +103,16 @@ class Session:
     @cached_property
     def config(self) -> Config:
         """The YAML file. Raises ConfigError or UsageError."""
-        from warehouse_sync.project.config import find_config, load_config
+        from warehouse_sync.project.config import find_config, load_config, load_without_secrets
 
-        config = load_config(find_config(self.flags.config, os.environ), os.environ)
+        load = load_without_secrets if self._asks_nobody else load_config
+        config = load(find_config(self.flags.config, os.environ), os.environ)
         self.console.scrubber.add(config.secrets())
         return config
+
+    def asks_nobody(self) -> None:
+        """Say, before the YAML is read, that no secret of it is needed: neither warehouse nor API will be asked."""
+        self._asks_nobody = True
 
     @cached_property
     def policy(self) -> Policy:
@@ -123,11 +130,12 @@ class Session:
 
     def selected(self) -> list[Model | BrokenModel]:
         """The models that `--select` and `--exclude` leave; a warning for what picks nothing. Raises UsageError."""
-        from warehouse_sync.project.select import select, unmatched
+        from warehouse_sync.project.select import Surroundings, select, unmatched
 
-        flags, root = self.flags, self.config.models.path
-        chosen = select(self.models, flags.select, flags.exclude, root=root)
-        for sentence in unmatched(self.models, flags.select, root=root):
+        flags, config = self.flags, self.config
+        around = Surroundings(config.models.path, flags.state or config.home, config.selectors)
+        chosen = select(self.models, flags.select, flags.exclude, around)
+        for sentence in unmatched(self.models, flags.select, around):
             self.console.event("selector_unmatched", sentence, level="warn")
         if not chosen:
             self.console.event("nothing_selected", "the selection holds no enabled model", level="warn")

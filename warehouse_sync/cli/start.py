@@ -2,57 +2,127 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.session import Session, is_terminal
 
+if TYPE_CHECKING:
+    from warehouse_sync.project.dbt import DbtProject
+
 DEMO = Path("warehouse-sync-demo")
+IN_DBT = "userpilot"
+"""The folder below a dbt project's own, where nothing is in dbt's way."""
+
+REGIONS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
+KINDS = ("duckdb", "postgres", "snowflake", "dbt")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What `init` was asked for, by flags or in answers; `dbt` is the project for `kind` dbt."""
+
+    folder: Path
+    kind: str
+    endpoint: str
+    name: str
+    dbt: DbtProject | None
 
 
 @click.command(cls=Verb, short_help="Write a working project to begin with.")
 @shared()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path(), metavar="[DIR]")
-@click.option("--name", metavar="NAME", help="Name of the pipeline in the state store; else asked, or the folder's.")
-@click.option("--no-input", is_flag=True, help="Ask nothing.")
-@click.option("--no-sample", is_flag=True, help="Without the sample warehouse that the models read.")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=None, metavar="[DIR]")
+@click.option(
+    "--warehouse",
+    "kind",
+    type=click.Choice(KINDS),
+    help="What the models read; dbt takes the profile of the dbt project that this folder is in.",
+)
+@click.option("--region", metavar="us|eu|URL", help="Where the Userpilot account is, or the endpoint of its own.")
+@click.option("--name", metavar="NAME", help="Name of the pipeline in the state store.")
+@click.option("--no-input", is_flag=True, help="Ask nothing; take what the flags say, and defaults.")
+@click.option("--no-sample", is_flag=True, help="Without the sample warehouse (DuckDB) that the models read.")
 @click.pass_obj
-def init(session: Session, directory: Path, name: str | None, no_input: bool, no_sample: bool) -> None:
-    """Write a working project: configs/duckdb.yml, models_sql/, .gitignore and a sample warehouse.
+def init(session: Session, /, directory: Path | None, no_input: bool, no_sample: bool, **flags: str | None) -> None:
+    """Write a working project: a YAML with its schema, models_sql/ with unit tests, .gitignore, a sample warehouse.
 
-    Nothing is written over.
+    Asks for what the flags do not say: warehouse, region, folder, name. Inside a dbt project it goes by dbt's profile
+    and manifest. Nothing is written over.
     """
     from warehouse_sync.cli import sample
-    from warehouse_sync.cli.project_files import WAREHOUSE, project_files, write_files
+    from warehouse_sync.cli.project_files import WAREHOUSE, dbt_files, project_files, write_files
     from warehouse_sync.errors import UsageError
 
-    suggested = _plain(directory.absolute().name)
-    if name is None and not no_input and is_terminal(sys.stdin):
-        name = click.prompt("Name of this pipeline", default=suggested, err=True)
-    name = name or suggested
+    asks = not no_input and is_terminal(sys.stdin)
+    wishes = _wishes(directory, asks, **flags)
+    folder = wishes.folder
+    if wishes.dbt is not None:
+        files = dbt_files(wishes.name, wishes.endpoint, wishes.dbt, folder)
+    else:
+        files = project_files({"name": wishes.name}, wishes.kind, wishes.endpoint)
+    with_sample = wishes.kind == "duckdb" and not no_sample
+    if with_sample and (folder / WAREHOUSE).exists():
+        raise UsageError(f"{folder / WAREHOUSE} is there already", hint="--no-sample leaves it as it is.")
+    write_files(folder, files)
+    if with_sample:
+        sample.create(folder / WAREHOUSE)
+    for path in [*map(str, files), *([f"{WAREHOUSE} (a sample)"] if with_sample else [])]:
+        session.console.event("file_written", f"wrote {folder / path}")
+    session.console.block(_next_steps(wishes))
+
+
+def _wishes(directory: Path | None, asks: bool, *, kind: str | None, region: str | None, name: str | None) -> Wishes:
+    """Flags first, then answers, then defaults. Raises UsageError."""
+    from warehouse_sync.errors import UsageError
+    from warehouse_sync.project import places
+    from warehouse_sync.project.dbt import find_project
+
+    project = find_project(directory or Path())
+    default = "duckdb" if project is None else "dbt"
+    if kind is None:
+        kind = _ask(asks, "Warehouse", default, click.Choice(KINDS if project else KINDS[:-1]))
+    if kind == "dbt" and project is None:
+        raise UsageError("no dbt project here or above", hint="go into its folder, or choose another --warehouse.")
+    if region is None:
+        region = _ask(asks, "Region of the Userpilot account: us, eu, or the URL of its endpoint", "us")
+    try:
+        endpoint = REGIONS.get(region.lower()) or places.endpoint(region)
+    except ValueError as error:
+        raise UsageError(f"--region {region}: {error}", hint="us, eu, or an https:// URL.") from None
+    if directory is None:
+        usual = os.path.relpath(project.folder / IN_DBT) if kind == "dbt" and project else "."
+        directory = Path(_ask(asks, "Folder", usual))
+    suggested = _plain(project.name if kind == "dbt" and project else directory.absolute().name)
+    name = name or _ask(asks, "Name of this pipeline", suggested)
     if name != _plain(name):
         raise UsageError(f"{name!r} is no name of a pipeline", hint="letters, digits, `_` and `-`, up to 64 of them.")
-    files = project_files({"name": name})
-    if not no_sample and (directory / WAREHOUSE).exists():
-        raise UsageError(f"{directory / WAREHOUSE} is there already", hint="--no-sample leaves it as it is.")
-    write_files(directory, files)
-    if not no_sample:
-        sample.create(directory / WAREHOUSE)
-    written = [*map(str, files), *([] if no_sample else [f"{WAREHOUSE} (a sample)"])]
-    for path in written:
-        session.console.event("file_written", f"wrote {directory / path}")
-    go = "" if directory == Path() else f"  cd {directory}\n"
-    session.console.block(
+    return Wishes(directory, kind, endpoint, name, project if kind == "dbt" else None)
+
+
+def _ask(asks: bool, question: str, default: str, kind: click.ParamType[str] | None = None) -> str:
+    return str(click.prompt(question, default=default, type=kind, err=True)) if asks else default
+
+
+def _next_steps(wishes: Wishes) -> str:
+    go = "" if wishes.folder == Path() else f"  cd {wishes.folder}\n"
+    text = (
         f"\nNext:\n{go}  export USERPILOT_API_KEY=...     from the Environment page in Userpilot\n"
         "  warehouse-sync debug             is everything there?\n"
+        "  warehouse-sync test              the unit tests of the models\n"
         "  warehouse-sync plan              what would be sent; sends nothing\n"
         "  warehouse-sync run\n"
-        "Without an account: warehouse-sync demo"
     )
+    if wishes.dbt is None:
+        return text + "Without an account: warehouse-sync demo"
+    found = "" if wishes.dbt.manifest.is_file() else f"There is no {wishes.dbt.manifest} yet: run `dbt parse` first.\n"
+    return text + f"{found}models_sql/users.sql is a draft: it says what to put in, and is disabled until then."
 
 
 def _plain(text: str) -> str:

@@ -66,7 +66,7 @@ ERROR_CODES: dict[type[WarehouseSyncError], str] = {
     WarehouseSyncError: "error",
 }
 
-OWN_WORD = frozenset({"model_result"})
+OWN_WORD = frozenset({"model_result", "test_result"})
 """Codes whose lines say themselves how it went (`1 of 4 ERROR users`)."""
 
 _LABELS = {"warn": "WARN ", "error": "ERROR "}

@@ -65,9 +65,9 @@ def custom_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def write_results(folder: Path, document: Mapping[str, Any], scrubber: Scrubber) -> Path:
+def write_results(folder: Path, document: Mapping[str, Any], scrubber: Scrubber, name: str = FILE) -> Path:
     """Put the document into the folder as a whole, readable by its owner only. Raises OSError."""
-    path, temporary = folder / FILE, folder / f"{FILE}.tmp"
+    path, temporary = folder / name, folder / f"{name}.tmp"
     text = json.dumps(scrubber.value(document), indent=2, ensure_ascii=False)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -2,6 +2,7 @@
 
 file -> document.read_document   values, positions, variables; duplicate keys, YAML's traps
      -> keys of later versions    taken out, each with its own message
+     -> dbt_config                dbt's project, and a profile's target in place of `warehouse: {dbt: …}`
      -> settings.Config           pydantic: keys, types, ranges
      -> complaints.complain       its errors, in the user's words, at their line
      -> rules between keys        that no single key can break
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr, ValidationError
 
 from warehouse_sync.errors import ConfigError, UsageError
-from warehouse_sync.project import places
+from warehouse_sync.project import dbt_config, places
 from warehouse_sync.project.complaints import complain, warehouse_type
 from warehouse_sync.project.connections import (
     DuckDBWarehouse,
@@ -26,7 +27,7 @@ from warehouse_sync.project.connections import (
     SqlAlchemyWarehouse,
 )
 from warehouse_sync.project.document import FAULT, Document, KeyPath, dotted, read_document
-from warehouse_sync.project.environment import Expanded, secret_variables
+from warehouse_sync.project.environment import STAND_IN, Expanded, missing_variables, secret_variables
 from warehouse_sync.project.fields import Context
 from warehouse_sync.project.layout import keys_of, kind_of, section_at
 from warehouse_sync.project.schema import json_schema
@@ -36,7 +37,7 @@ from warehouse_sync.project.units import Allowance, format_size
 CONFIG_VARIABLE = "WAREHOUSE_SYNC_CONFIG"
 
 # Known from the first day, so that nobody hunts for a typing error in a key of the manual.
-NOT_BUILT = ("dbt", "selectors", "privacy", "freshness", "notify", "metrics", "row_log")
+NOT_BUILT = ("privacy", "freshness", "notify", "metrics", "row_log")
 _NOT_BUILT = "is not built yet in this version: leave it out"
 
 _AnySection = TypeVar("_AnySection", bound=Section)
@@ -54,13 +55,31 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     file = path.absolute()
     config = None
     if document.value is not FAULT:
-        config = _validated(document, Context(file.parent.resolve(), environ.get("HOME")))
+        config = _validated(document, Context(file.parent.resolve(), environ.get("HOME")), environ)
     if config is None or document.problems:
         raise ConfigError(document.problems)
     config._file = file
     config._positions = document.positions()
     config._more_secrets = tuple(SecretStr(text) for text in secret_variables(environ))
     return config
+
+
+def load_without_secrets(path: Path, environ: Mapping[str, str]) -> Config:
+    """The same for a verb that asks neither warehouse nor API: variables that are not set are no problem.
+
+    Raises ConfigError as `load_config` does, when there is any other problem.
+    """
+    first: ConfigError | None = None
+    known = dict(environ)
+    while True:
+        try:
+            return load_config(path, known)
+        except ConfigError as error:
+            first = first or error
+            missing = missing_variables(str(error)) - known.keys()
+        if not missing:
+            raise first
+        known.update(dict.fromkeys(missing, STAND_IN))
 
 
 def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
@@ -90,7 +109,7 @@ def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
     )
 
 
-def _validated(document: Document, context: Context) -> Config | None:
+def _validated(document: Document, context: Context, environ: Mapping[str, str]) -> Config | None:
     raw = document.value
     if not isinstance(raw, dict):
         document.report((), "the file must be a mapping: lines of `key: value`")
@@ -107,13 +126,17 @@ def _validated(document: Document, context: Context) -> Config | None:
         # A section whose keys are all commented out is there, and empty.
         if value is None and (key == "warehouse" or section_at((key,), None)):
             raw[key] = {}
+    project = dbt_config.project_of(document, context, environ)
+    targets = dbt_config.put_in_profile(document, context, environ, project)
     config = None
     try:
         config = Config.model_validate(raw, context=context)
+        config._dbt_project, config._dbt_targets = project, targets
     except ValidationError as error:
         complain(error, document)
     wrong = {problem.key for problem in document.problems}
-    for path, message in (*_sizes(document, wrong), *_credentials(raw)):
+    of_config = (*dbt_config.rules(config), *_snapshot_rules(config)) if config else ()
+    for path, message in (*_sizes(document, wrong), *credentials(raw), *of_config):
         if dotted(path) not in wrong and not document.covers(path):
             document.report(path, message, at_key=True)
     return config
@@ -123,16 +146,17 @@ def _take_out_later_keys(document: Document, raw: dict[str, Any]) -> None:
     for key in NOT_BUILT:
         if raw.pop(key, None) is not None or (key,) in document.keys:
             document.report((key,), _NOT_BUILT, at_key=True)
-    for section, key in (("warehouse", "dbt"), ("snapshot", "schema")):
-        if isinstance(raw.get(section), dict) and key in raw[section]:
-            del raw[section][key]
-            document.report((section, key), _NOT_BUILT, at_key=True)
-            if section == "warehouse" and "type" not in raw[section]:
-                document.faults.add((section,))
-    snapshot = raw.get("snapshot")
-    if isinstance(snapshot, dict) and snapshot.get("where") == "warehouse":
-        del snapshot["where"]
-        document.report(("snapshot", "where"), f"`warehouse` {_NOT_BUILT}")
+
+
+def _snapshot_rules(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """What the keys of `snapshot` need of each other, and of the warehouse."""
+    inside, kind = config.snapshot.where == "warehouse", config.warehouse.type
+    if inside and kind == "sqlalchemy":
+        yield ("snapshot", "where"), "`warehouse` goes with duckdb, postgres and snowflake, not with sqlalchemy"
+    if inside and config.snapshot.schema_name is None:
+        yield ("snapshot", "schema"), "required with `where: warehouse`: the schema that holds the snapshot tables"
+    if not inside and config.snapshot.schema_name is not None:
+        yield ("snapshot", "schema"), "goes with `where: warehouse`"
 
 
 def _sizes(document: Document, wrong: set[str]) -> Iterator[tuple[KeyPath, str]]:
@@ -168,7 +192,7 @@ def _readable(section: type[_AnySection], name: str, document: Document, wrong: 
     )
 
 
-def _credentials(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def credentials(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Keys of a Snowflake login that need, or exclude, each other."""
     if warehouse_type(raw) != "snowflake":
         return
@@ -196,4 +220,5 @@ def _is_blank(value: Any) -> bool:
 __all__ = [
     "CONFIG_VARIABLE", "NOT_BUILT", "Allowance", "Config", "DuckDBWarehouse", "PostgresWarehouse", "SnowflakeWarehouse",
     "SqlAlchemyWarehouse", "find_config", "json_schema", "load_config",
+    "load_without_secrets",
 ]  # fmt: skip

@@ -177,6 +177,24 @@ class SqlAlchemyWarehouse(Section):
     """SQLAlchemy URL, such as mysql+pymysql://user:password@host/database; SQLite's path starts at this file."""
 
 
+class ProfileChoice(Section):
+    """A target of dbt's profiles.yml, of type duckdb, snowflake, postgres or redshift."""
+
+    profiles_dir: Annotated[FilePath | None, OrAbsent] = None
+    """Folder of profiles.yml, relative to this file; else $DBT_PROFILES_DIR, the project, where you are, ~/.dbt."""
+    profile: Annotated[Text | None, OrAbsent] = None
+    """Profile; else $DBT_PROFILE, the one that dbt_project.yml names, or the only one."""
+    target: Annotated[Text | None, OrAbsent] = None
+    """Target; else $DBT_TARGET, or the profile's own."""
+
+
+class DbtWarehouse(Section):
+    """The warehouse of a dbt profile."""
+
+    dbt: ProfileChoice
+    """Which target of profiles.yml."""
+
+
 Warehouse = Annotated[
     DuckDBWarehouse | SnowflakeWarehouse | PostgresWarehouse | SqlAlchemyWarehouse, Discriminator("type")
 ]

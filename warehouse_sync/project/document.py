@@ -114,8 +114,8 @@ class Document:
         return any(path[:length] in self.faults for length in range(len(path) + 1))
 
 
-def read_document(file: Path, environ: Mapping[str, str], kind: Callable[[KeyPath], Kind]) -> Document:
-    """Parse `file` and put variables in.
+def read_document(file: Path, environ: Mapping[str, str] | None, kind: Callable[[KeyPath], Kind]) -> Document:
+    """Parse `file` and put variables in; without `environ` every text stays as it is written.
 
     `kind` says of each key what it holds. Problems other than syntax errors are collected in the
     result, with `FAULT` in place of the value.
@@ -162,7 +162,7 @@ def _text_of(file: Path) -> str:
 class _Reader:
     """One walk over the node tree. Aliases and `<<` are followed; a file cannot grow without limit through them."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, environ: Mapping[str, str] | None) -> None:
         self.document = document
         self.environ = environ
         self.open: list[yaml.Node] = []
@@ -309,6 +309,8 @@ class _Reader:
     def text(self, text: str, path: KeyPath) -> Any:
         if _not_text(text):
             return self.fault(path, "holds a character that is not text (NUL, or half of a surrogate pair)")
+        if self.environ is None:
+            return text
         expansion = expand(text, self.environ)
         for message in expansion.problems:
             self.document.report(path, message)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 # dbt keeps such variables out of everything but credentials and logs; ours follows the same rule.
 SECRET_PREFIXES = ("DBT_ENV_SECRET", "WAREHOUSE_SYNC_SECRET")
 
+STAND_IN = "not-set"
+"""What stands for a variable that nobody set, where nobody needs it."""
+
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 REFERENCE = re.compile(
     rf"""
@@ -86,6 +89,11 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
         result = Expanded(result)
         result.absent = not result and text.endswith(":-}")
     return Expansion(result, tuple(variables), tuple(dict.fromkeys(problems)))
+
+
+def missing_variables(complaint: str) -> frozenset[str]:
+    """The variables that a report of problems says are not set, in the YAML or in dbt's profiles."""
+    return frozenset(re.findall(rf"the variable `({_NAME})` is not set", complaint))
 
 
 def secret_variables(environ: Mapping[str, str]) -> tuple[str, ...]:

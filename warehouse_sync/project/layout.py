@@ -13,6 +13,7 @@ from warehouse_sync.project.connections import (
     Attach,
     DuckDBWarehouse,
     PostgresWarehouse,
+    ProfileChoice,
     Section,
     SnowflakeWarehouse,
     SqlAlchemyWarehouse,
@@ -48,8 +49,8 @@ def section_at(path: KeyPath, warehouse_type: str | None) -> type[Section] | Non
     if not names:
         return Config
     if names[0] == "warehouse":
-        if names[1:] == ["attach"]:
-            return Attach
+        if names[1:] in (["attach"], ["dbt"]):
+            return Attach if names[1] == "attach" else ProfileChoice
         return WAREHOUSES.get(warehouse_type or "") if len(names) == 1 else None
     field = Config.model_fields.get(names[0])
     kind = field.annotation if field and len(names) == 1 else None

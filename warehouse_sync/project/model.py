@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConfigError, ModelError, Problem
+from warehouse_sync.project.dbt_relations import relations_of
 from warehouse_sync.project.header import Merged, build, check_level, merge, read_header
 from warehouse_sync.project.names import nearest
+from warehouse_sync.project.relations import Relations
 from warehouse_sync.project.template import RenderContext, header_call
 from warehouse_sync.values import EventType, Model
 
@@ -31,6 +33,7 @@ def _first_position(_key: str) -> tuple[int, int]:
 class ModelSettings:
     """What the YAML says about models.
 
+    `relations` resolves source() and ref() in place of `sources` and `refs`, where the YAML has `dbt`.
     `defaults` is `models.config`, `source` is `userpilot.source`, `environ` is what `env_var()` sees; `file` is the
     YAML itself and `position` gives line and column (1-based) of a dotted key in it, both for messages.
     """
@@ -46,10 +49,11 @@ class ModelSettings:
     source: str = "backend-http-import"
     environ: Mapping[str, str] = field(default_factory=dict)
     position: Callable[[str], tuple[int, int]] = field(default=_first_position, compare=False, repr=False)
+    relations: Relations | None = field(default=None, compare=False, repr=False)
 
     def context(self, *, incremental: bool = False, cursor_from: str = "") -> RenderContext:
         """What to render with: in full, or from `cursor_from`, an SQL literal in the warehouse's dialect."""
-        return RenderContext(incremental, cursor_from, self.vars, self.sources, self.refs, self.environ)
+        return RenderContext(incremental, cursor_from, self.vars, self.sources, self.refs, self.environ, self.relations)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ def settings_from(config: Config, environ: Mapping[str, str]) -> ModelSettings:
         source=config.userpilot.source,
         environ=environ,
         position=config.position,
+        relations=relations_of(config),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +17,20 @@ from warehouse_sync.values import Model
 _NOT_IN_FINGERPRINT = frozenset({"name", "path", "sql", "enabled", "tags", "description", "meta"})
 
 
+def _same(line: int) -> int:
+    return line
+
+
 @dataclass(frozen=True)
 class Rendered:
-    """One query, without `;` or comment at its end, so that `wrap(sql)` works. `warnings` are sentences."""
+    """One query, without `;` or comment at its end, so that `wrap(sql)` works. `warnings` are sentences.
+
+    `place` gives the line of the file (1-based) from which a line of the query comes; 0 stays 0.
+    """
 
     sql: str
     warnings: tuple[str, ...] = ()
+    place: Callable[[int], int] = field(default=_same, compare=False, repr=False)
 
 
 def render(model: Model, context: RenderContext, dialect: str) -> Rendered:
@@ -47,10 +55,10 @@ def render(model: Model, context: RenderContext, dialect: str) -> Rendered:
     except NotOneQuery as error:
         raise ModelError(error.message, path=model.path, line=place(error.line), hint=error.hint) from None
     if unparsed is None:
-        return Rendered(sql)
+        return Rendered(sql, place=place)
     where = f"{model.path}:{place(unparsed)}" if unparsed else f"{model.path}"
     warning = f"{where}: sqlglot cannot parse this as {dialect or 'SQL'}; the warehouse gets it unchecked"
-    return Rendered(sql, (warning,))
+    return Rendered(sql, (warning,), place)
 
 
 def fingerprint(sql: str, model: Model, extra: Mapping[str, str]) -> str:

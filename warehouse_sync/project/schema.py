@@ -38,6 +38,7 @@ def json_schema() -> dict[str, Any]:
     for key, subschema in schema["properties"].items():
         if "$ref" in subschema and key not in schema["required"]:
             subschema["anyOf"] = [{"$ref": subschema.pop("$ref")}, {"type": "null"}]
+    _accept_profile(schema["properties"]["warehouse"], definitions)
     del definitions["Config"]
     definitions["Variable"] = _VARIABLE
     return {
@@ -71,6 +72,19 @@ def _accept_aliases(definition: dict[str, Any]) -> None:
             if first in definition["required"]:
                 definition["required"].remove(first)
                 definition["oneOf"] = [{"required": [first]}, {"required": [second]}]
+
+
+def _accept_profile(warehouse: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """`warehouse: {dbt: …}`, which the loader turns into one of the types before anything else sees it."""
+    inner = connections.DbtWarehouse.model_json_schema(by_alias=True, mode="validation")
+    sentences = _sentences()
+    for name, definition in (*inner.pop("$defs").items(), ("DbtWarehouse", inner)):
+        definition.pop("title", None)
+        for key, subschema in definition["properties"].items():
+            subschema.pop("title", None)
+            subschema["description"] = sentences[name, key]
+        definitions[name] = definition
+    warehouse["oneOf"].append({"$ref": "#/$defs/DbtWarehouse"})
 
 
 def _sentences() -> dict[tuple[str, str], str]:

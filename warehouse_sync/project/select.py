@@ -3,6 +3,9 @@
 users  stg_*             a model's name, with *, ? and [] as in a shell
 tag:daily  event:track   a tag or an event type, globs too
 path:models_sql/crm      a file, or a folder and what is below it; a bare text with `/` or `.sql` is a path
+state:modified           changed since manifest.json was written, or new; also new, old, unmodified
+result:error             how it ended in run_results.json; also success, partial, skipped
+selector:nightly         the selection that the YAML has under `selectors`
 a b                      union: `a` or `b`, in one argument or in several
 a,tag:b                  intersection: `a` and `tag:b`
 """
@@ -12,42 +15,64 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
 from warehouse_sync.errors import UsageError
+from warehouse_sync.project.manifest import checksum, checksums, statuses
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.names import nearest
-from warehouse_sync.values import EventType, Model
+from warehouse_sync.values import EventType, Model, ModelStatus
 
 Selectable = TypeVar("Selectable", Model, BrokenModel, Model | BrokenModel)
 _Matcher = Callable[[Model | BrokenModel], bool]
 
-METHODS = ("tag", "event", "path")
-LATER_METHODS = ("state", "result")
+METHODS = ("tag", "event", "path", "state", "result", "selector")
+STATES = ("modified", "new", "old", "unmodified")
 
 _GRAPH = re.compile(r"[0-9]*\+.*|.*\+[0-9]*|@.*")
 _METHOD = re.compile(r"([A-Za-z_.]+):(.*)", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What selectors look at besides the models.
+
+    `root`: the models' folder; a path is looked for from there, from its parent and from the working directory.
+    `earlier`: the folder of an earlier run's manifest.json and run_results.json.
+    `named`: the YAML's `selectors`; `within`: those that are being read.
+    """
+
+    root: Path | None = None
+    earlier: Path | None = None
+    named: Mapping[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+
+
+NOWHERE = Surroundings()
+
+
 def select(
-    models: Sequence[Selectable], select: Sequence[str] = (), exclude: Sequence[str] = (), *, root: Path | None = None
+    models: Sequence[Selectable],
+    select: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    around: Surroundings = NOWHERE,
 ) -> list[Selectable]:
     """The enabled models that are selected and not excluded, in their order; without `select`, all of them.
 
-    `root` is the models' folder: a path is looked for from there, from its parent and from the working directory.
     A broken model has its name and path, and its event and tags as far as they could be read.
-    Raises UsageError for a selector that cannot be read.
+    Raises UsageError for a selector that cannot be read, or that needs a file which is not there.
     """
-    chosen = _union(select, root) if select else lambda _model: True
-    refused = _union(exclude, root) if exclude else lambda _model: False
+    chosen = _union(select, around) if select else lambda _model: True
+    refused = _union(exclude, around) if exclude else lambda _model: False
     return [model for model in models if model.enabled and chosen(model) and not refused(model)]
 
 
 def unmatched(
-    models: Sequence[Model | BrokenModel], select: Sequence[str], *, root: Path | None = None
+    models: Sequence[Model | BrokenModel], select: Sequence[str], around: Surroundings = NOWHERE
 ) -> tuple[str, ...]:
     """A sentence for each selector that picks no enabled model, with the nearest name: for warnings."""
     enabled = [model for model in models if model.enabled]
@@ -55,25 +80,25 @@ def unmatched(
         f"{selector} selects no enabled model{nearest(selector, [model.name for model in enabled])}"
         for argument in select
         for selector in argument.split()
-        if not any(map(_intersection(selector, root), enabled))
+        if not any(map(_intersection(selector, around), enabled))
     )
 
 
-def _union(arguments: Sequence[str], root: Path | None) -> _Matcher:
+def _union(arguments: Sequence[str], around: Surroundings) -> _Matcher:
     matchers: list[_Matcher] = []
     for argument in arguments:
         if not argument.strip():
             raise UsageError("an empty selector", hint="leave --select and --exclude out to take every model.")
-        matchers += [_intersection(selector, root) for selector in argument.split()]
+        matchers += [_intersection(selector, around) for selector in argument.split()]
     return lambda model: any(matches(model) for matches in matchers)
 
 
-def _intersection(selector: str, root: Path | None) -> _Matcher:
-    matchers = [_criterion(part, selector, root) for part in selector.split(",")]
+def _intersection(selector: str, around: Surroundings) -> _Matcher:
+    matchers = [_criterion(part, selector, around) for part in selector.split(",")]
     return lambda model: all(matches(model) for matches in matchers)
 
 
-def _criterion(text: str, selector: str, root: Path | None) -> _Matcher:
+def _criterion(text: str, selector: str, around: Surroundings) -> _Matcher:
     if not text:
         raise UsageError(f"the selector `{selector}` has an empty part", hint="write name,tag:daily without blanks.")
     if _GRAPH.fullmatch(text):
@@ -83,11 +108,9 @@ def _criterion(text: str, selector: str, root: Path | None) -> _Matcher:
     match = _METHOD.fullmatch(text)
     if match is None:
         if "/" in text or text.endswith(".sql"):
-            return _by_path(text, root)
+            return _by_path(text, around.root)
         return lambda model: fnmatchcase(model.name, text)
     method, value = match[1], match[2]
-    if method in LATER_METHODS:
-        raise UsageError(f"the selector `{text}`: `{method}:` is not built yet")
     if method not in METHODS:
         raise UsageError(
             f"the selector `{text}`: `{method}:` is not known{nearest(method, METHODS)}",
@@ -95,9 +118,58 @@ def _criterion(text: str, selector: str, root: Path | None) -> _Matcher:
         )
     if not value:
         raise UsageError(f"the selector `{text}` says nothing after the colon")
-    if method == "tag":
-        return lambda model: any(fnmatchcase(tag, value) for tag in model.tags)
-    return _by_event(value, text) if method == "event" else _by_path(value, root)
+    readers: dict[str, Callable[[], _Matcher]] = {
+        "tag": lambda: lambda model: any(fnmatchcase(tag, value) for tag in model.tags),
+        "event": lambda: _by_event(value, text),
+        "path": lambda: _by_path(value, around.root),
+        "state": lambda: _by_state(value, text, around),
+        "result": lambda: _by_result(value, text, around),
+        "selector": lambda: _by_name(value, text, around),
+    }
+    return readers[method]()
+
+
+def _one_of(value: str, known: Sequence[str], text: str) -> None:
+    if value not in known:
+        raise UsageError(f"the selector `{text}`: `{value}` is not known{nearest(value, known)}",
+                         hint=f"known: {', '.join(known)}.")  # fmt: skip
+
+
+def _earlier(text: str, around: Surroundings) -> Path:
+    if around.earlier is None:
+        raise UsageError(f"the selector `{text}` compares with an earlier run", hint="name its folder: --state DIR")
+    return around.earlier
+
+
+def _by_state(value: str, text: str, around: Surroundings) -> _Matcher:
+    """As in dbt: what is new is modified too. A model that cannot be read is never unmodified."""
+    _one_of(value, STATES, text)
+    known = checksums(_earlier(text, around))
+
+    def matches(model: Model | BrokenModel) -> bool:
+        there = model.name in known
+        same = there and known[model.name] is not None and known[model.name] == checksum(model)
+        return {"modified": not same, "unmodified": same, "new": not there, "old": there}[value]
+
+    return matches
+
+
+def _by_result(value: str, text: str, around: Surroundings) -> _Matcher:
+    _one_of(value, [str(status) for status in ModelStatus], text)
+    known = statuses(_earlier(text, around))
+    return lambda model: known.get(model.name) == value
+
+
+def _by_name(name: str, text: str, around: Surroundings) -> _Matcher:
+    """A selection of the YAML, which may name others."""
+    if name not in around.named:
+        raise UsageError(
+            f"the selector `{text}`: the YAML has no `selectors.{name}`{nearest(name, around.named)}",
+            hint=f"add it to the YAML: `selectors: {{{name}: 'tag:daily event:track'}}`.",
+        )
+    if name in around.within:
+        raise UsageError(f"`selectors.{name}` of the YAML names itself: {' -> '.join([*around.within, name])}")
+    return _union([around.named[name]], replace(around, within=(*around.within, name)))
 
 
 def _by_event(pattern: str, text: str) -> _Matcher:
@@ -122,4 +194,4 @@ def _by_path(pattern: str, root: Path | None) -> _Matcher:
     return matches
 
 
-__all__ = ["select", "unmatched"]
+__all__ = ["Surroundings", "select", "unmatched"]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Discriminator, Field, PrivateAttr, SecretStr, Ta
 
 from warehouse_sync.project import places
 from warehouse_sync.project.connections import Section, Warehouse
+from warehouse_sync.project.dbt import DbtProject, Targets
 from warehouse_sync.project.fields import (
     AllowanceField,
     ApiKey,
@@ -28,6 +29,7 @@ from warehouse_sync.project.fields import (
     MemorySize,
     Name,
     Number,
+    OrAbsent,
     OrNothing,
     PositiveDuration,
     Relations,
@@ -162,11 +164,24 @@ class Guard(Section):
     """Keys that may have disappeared from the source since the last run; null for no limit."""
 
 
+class Limits(Section):
+    """What Userpilot is said to keep of properties, second-hand: more is sent, with a warning. null for no warning."""
+
+    max_properties: Annotated[Count | None, OrNothing] = 500
+    """Properties of one model."""
+    max_name: Annotated[Count | None, OrNothing] = 255
+    """Characters of a property's name."""
+    max_value: Annotated[Size | None, OrNothing] = _written(65_535)
+    """Bytes of a text."""
+
+
 class Snapshot(Section):
     """Where the last sent state of every row is kept, to compare with."""
 
-    where: Literal["local"] = "local"
-    """`local`: a DuckDB file below state.dir."""
+    where: Literal["local", "warehouse"] = "local"
+    """`local`: a DuckDB file below state.dir. `warehouse`: a table there, and the comparison runs there."""
+    schema_name: Annotated[Text | None, OrAbsent] = Field(default=None, alias="schema")
+    """Schema of the snapshot tables, with `where: warehouse`; it is made when it is missing."""
 
 
 class Retention(Section):
@@ -189,6 +204,19 @@ class Engine(Section):
     """Threads of the engine; null for one per core."""
 
 
+class Dbt(Section):
+    """The dbt project whose models and sources are read: ref() and source() resolve through its manifest."""
+
+    project_dir: Annotated[FilePath | None, OrAbsent] = None
+    """Folder of dbt_project.yml, relative to this file; null: no dbt, unless `target_path` is given."""
+    target_path: Annotated[FilePath | None, OrAbsent] = None
+    """Folder of manifest.json, relative to this file; else $DBT_TARGET_PATH, dbt_project.yml's, or target/."""
+    target: Annotated[Text | None, OrAbsent] = None
+    """dbt's target that the manifest has to be of; that of `warehouse.dbt`, if left out."""
+    require: Annotated[Literal["success"] | None, OrNothing] = None
+    """`success`: a model is skipped while something it is built from failed, was skipped, or is stale in dbt."""
+
+
 class Config(Section):
     """One pipeline: from one warehouse to one Userpilot account."""
 
@@ -202,6 +230,10 @@ class Config(Section):
     """Where the events go."""
     models: Models = _written({})
     """Where the models are, and what they share."""
+    selectors: Relations = _written({})
+    """Named selections, for --selector NAME and selector:NAME: `nightly: tag:daily event:identify_*`."""
+    dbt: Dbt = _written({})
+    """The dbt project whose models and sources are read."""
     state: State = _written({})
     """Where this program keeps what it knows."""
     batch: Batch = _written({})
@@ -214,6 +246,8 @@ class Config(Section):
     """How many refused rows are acceptable."""
     guard: Guard = _written({})
     """Limits that stop a model whose source looks wrong."""
+    limits: Limits = _written({})
+    """What Userpilot is said to keep of properties: more is sent, with a warning."""
     snapshot: Snapshot = _written({})
     """Where the last sent state of every row is kept."""
     retention: Retention = _written({})
@@ -224,6 +258,8 @@ class Config(Section):
     _file: Path = PrivateAttr(default=Path("warehouse_sync.yml"))
     _positions: dict[str, tuple[int, int]] = PrivateAttr(default_factory=dict)
     _more_secrets: tuple[SecretStr, ...] = PrivateAttr(default=())
+    _dbt_project: DbtProject | None = PrivateAttr(default=None)
+    _dbt_targets: Targets = PrivateAttr(default=Targets())
 
     @property
     def file(self) -> Path:
@@ -234,6 +270,16 @@ class Config(Section):
     def home(self) -> Path:
         """Folder of everything this pipeline keeps on disk: <state.dir>/<name>."""
         return self.state.dir / self.name
+
+    @property
+    def dbt_project(self) -> DbtProject | None:
+        """The project in `dbt.project_dir`."""
+        return self._dbt_project
+
+    @property
+    def dbt_targets(self) -> Targets:
+        """dbt's target that manifests have to be of, `dbt.target` or that of `warehouse.dbt`, and the profile's own."""
+        return Targets(self.dbt.target or self._dbt_targets.wanted, self._dbt_targets.default)
 
     def position(self, key: str) -> tuple[int, int]:
         """Line and column (1-based) of a dotted key such as `models.overrides.users.lag`, or the nearest above it.

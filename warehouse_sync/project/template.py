@@ -3,8 +3,8 @@
     config(**keys)            the header; once per file, outside of blocks
     var(name[, default])      models.vars of the YAML, --vars
     env_var(name[, default])  the environment; secret names (DBT_ENV_SECRET…) are refused, as in dbt
-    source(schema, table)     models.sources
-    ref([package,] name)      models.refs
+    source(schema, table)     models.sources; both also by dbt's manifest, where the YAML has `dbt`
+    ref([package,] name, v=)  models.refs
     is_incremental()          true when the run reads from a cursor
     cursor_from()             where it reads from, as an SQL literal of the warehouse
 
@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from jinja2 import Environment, StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.environment import Template
@@ -31,6 +31,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.environment import SECRET_PREFIXES
 from warehouse_sync.project.names import nearest
+from warehouse_sync.project.relations import Relations, YamlRelations
 
 FUNCTIONS = ("config", "var", "env_var", "source", "ref", "is_incremental", "cursor_from")
 """What a template may call."""
@@ -38,65 +39,12 @@ FUNCTIONS = ("config", "var", "env_var", "source", "ref", "is_incremental", "cur
 _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 _PLAIN_PARENTS = (nodes.Template, nodes.Output, nodes.ExprStmt, nodes.Assign)
 _MARK = re.compile("\x00([0-9]+)\x00")
-_SIMPLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _MISSING = object()
 _KNOWN = "known here: " + ", ".join(f"{name}()" for name in FUNCTIONS) + "."
 _UNDEFINED_HINTS = {
     "this": "a model has no table of its own here: use cursor_from().",
     "target": "there are no dbt targets here: use var() or env_var().",
 }
-
-
-class Relations(Protocol):
-    """Where `source()` and `ref()` find a table's name in the warehouse; a miss is a ModelError without a place."""
-
-    def source(self, schema: str, table: str) -> str:
-        """The table's name as SQL."""
-        ...
-
-    def ref(self, name: str, package: str | None) -> str:
-        """The table's name as SQL."""
-        ...
-
-
-@dataclass(frozen=True)
-class YamlRelations:
-    """`models.sources` and `models.refs` of the YAML.
-
-    `sources`: schema -> a prefix ("raw.app"), or table -> full name; `refs`: name, or `package.name`, -> full name.
-    """
-
-    sources: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
-    refs: Mapping[str, str] = field(default_factory=dict)
-
-    def source(self, schema: str, table: str) -> str:
-        """The table's name as SQL; ModelError names the YAML key that is missing."""
-        call = f"source('{schema}', '{table}')"
-        if schema not in self.sources:
-            raise ModelError(
-                f"{call} is not known{nearest(schema, self.sources)}",
-                hint=f"add it to the YAML under models.sources: {{{schema}: {{{table}: <schema>.{table}}}}}.",
-            )
-        tables = self.sources[schema]
-        hint = f"add it to the YAML under models.sources.{schema}: {{{table}: <schema>.{table}}}."
-        if isinstance(tables, str):
-            if _SIMPLE_NAME.fullmatch(table) is None:
-                raise ModelError(f"{call} needs quoting: a prefix cannot give its name", hint=hint)
-            return f"{tables}.{table}"
-        if table not in tables:
-            raise ModelError(f"{call} is not known{nearest(table, tables)}", hint=hint)
-        return tables[table]
-
-    def ref(self, name: str, package: str | None) -> str:
-        """The table's name as SQL, of `package.name` before `name`; ModelError names the YAML key that is missing."""
-        for known in (f"{package}.{name}", name) if package else (name,):
-            if known in self.refs:
-                return self.refs[known]
-        call = f"ref('{package}', '{name}')" if package else f"ref('{name}')"
-        raise ModelError(
-            f"{call} is not known{nearest(name, self.refs)}",
-            hint=f"add it to the YAML under models.refs: {{{name}: <schema>.{name}}}.",
-        )
 
 
 @dataclass(frozen=True)
@@ -305,10 +253,10 @@ class _Functions:
     def source(self, schema: str, table: str) -> str:
         return self._relations.source(str(schema), str(table))
 
-    def ref(self, first: str, second: str | None = None) -> str:
-        if second is None:
-            return self._relations.ref(str(first), None)
-        return self._relations.ref(str(second), str(first))
+    def ref(self, first: str, second: str | None = None, *, v: Any = None, version: Any = None) -> str:
+        package, name = (None, str(first)) if second is None else (str(first), str(second))
+        wanted = version if v is None else v
+        return self._relations.ref(name, package, None if wanted is None else str(wanted))
 
     def is_incremental(self) -> bool:
         return self._context.incremental

@@ -176,6 +176,10 @@ class Bed:
                 f"expect: DuckDB: {_first_line(error)}", path=self._test.path, line=self._test.line
             ) from None
 
+    def interrupt(self) -> None:
+        """See `Warehouse.interrupt`."""
+        self._inner.interrupt()
+
     def close(self) -> None:
         """See `Warehouse.close`."""
         self._inner.close()
