@@ -5,39 +5,26 @@ Everything that can stop a model stops it before its window is `ready`; until th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from warehouse_sync.changes import compare
-from warehouse_sync.changes.compare import Baseline, Rules
-from warehouse_sync.changes.pile import WORK
-from warehouse_sync.changes.reading import Reading
-from warehouse_sync.changes.snapshot import SNAPSHOT
-from warehouse_sync.changes.window import order
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.cursors import first_look
-from warehouse_sync.errors import ModelError, WarehouseError
-from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.inside import Inside, compare_inside
-from warehouse_sync.merge import check_readable, check_snapshot, snapshot_of
+from warehouse_sync.errors import WarehouseError
+from warehouse_sync.events.reasons import Note
+from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
-from warehouse_sync.prepare import Policy, Prepared, Request, around, prepare
-from warehouse_sync.state.lifecycle import RejectKind, RejectState, WindowState
-from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewReject, NewWindow, Window, WindowKind
-from warehouse_sync.values import Counts, CursorValue, Model
-from warehouse_sync.warehouses.base import Source, Warehouse
+from warehouse_sync.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.reading import OpenReading, ambiguous_of, opened
+from warehouse_sync.state.lifecycle import RejectState, WindowState
+from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewWindow, Window, WindowKind
+from warehouse_sync.values import Counts, Model
+from warehouse_sync.warehouses.base import Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from duckdb import DuckDBPyConnection
-
-_BOUNDARY = f"(SELECT row_hash, cursor, sum(rows) AS rows FROM {SNAPSHOT}.boundary GROUP BY row_hash, cursor)"
-
-ROWS_A_VECTOR = 2048
-"""Rows of one Arrow batch on the way out: one DuckDB vector stays in cache and keeps memory flat."""
 
 
 @dataclass(frozen=True)
@@ -144,181 +131,11 @@ def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None, 
     if table is None or not model.unique_key:
         return
     closed = reading.aside.closed(table, sent, whole=model.cursor is None)
-    closed -= {(row["key_hash"], row["row_hash"]) for row in _ambiguous(losers)}
+    closed -= {(row["key_hash"], row["row_hash"]) for row in ambiguous_of(losers)}
     rejects = context.store.rejects(
         context.pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED)
     )
     context.store.resolve([reject.id for reject in rejects if (reject.key_hash, reject.row_hash) in closed])
-
-
-@dataclass(frozen=True)
-class OpenReading:
-    """A model's rows on their way: the comparing query, and what it leaves aside.
-
-    `inside`: where they were compared in the warehouse.
-    """
-
-    prepared: Prepared
-    source: Source
-    baseline: Baseline
-    aside: Reading
-    warehouse: Warehouse
-    inside: Inside | None = None
-
-    def statement(self, max_line: int) -> str:
-        """The one query that reads, judges and encodes."""
-        return compare.statement(
-            self.prepared.encoding.row, self.source.relation, self.baseline, _rules(self.prepared, max_line)
-        )
-
-    def rows(self, max_line: int) -> Iterator[pa.RecordBatch]:
-        """Record batches of rows that are sent, with the columns of `compare.OUTPUT`. Raises WarehouseError."""
-        import duckdb
-        import pyarrow as pa
-
-        try:
-            stream = self.source.connection.sql(self.statement(max_line)).to_arrow_reader(ROWS_A_VECTOR)
-        except duckdb.Error as error:
-            raise self._explain(error) from None
-        while True:
-            try:
-                batch = stream.read_next_batch()
-            except StopIteration:
-                break
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise self._explain(error) from None
-            rows = self.aside.take(batch)
-            if rows is not None:
-                yield rows
-        if self.baseline.boundary:
-            yield from self.aside.at_bound(self.baseline.boundary)
-
-    def losers(self, sent: str | None) -> pa.Table | None:
-        """Rows of keys that stand more than once; `sent` is the relation of the rows that were written."""
-        keyed = bool(self.prepared.model.unique_key)
-        known = self.aside.known if self.inside else self.baseline.snapshot
-        return self.aside.losers(sent, known, self.baseline.rejects) if keyed else None
-
-    def counts(self, sent: str | None) -> Counts:
-        """What every row that was read came to, and the delivered keys that are gone from a source read whole."""
-        if self.inside:
-            return replace(self.aside.counts(), removed=self.aside.stayed.gone)
-        gone = self.gone(sent)
-        return replace(self.aside.counts(), removed=self.aside.count(gone) if gone else 0)
-
-    def gone(self, sent: str | None) -> str | None:
-        """Delivered keys that are no longer in a source that is read whole, as a relation; None for other sources, and
-        where the warehouse only tells their number."""
-        model = self.prepared.model
-        if self.baseline.snapshot is None or not model.event.is_identify or model.cursor is not None:
-            return None
-        return self.aside.gone(sent, self.baseline.snapshot)
-
-    def known_keys(self) -> int:
-        """The keys of the snapshot."""
-        if self.inside:
-            return self.inside.merged.known if self.inside.merged else 0
-        return self.aside.count(self.baseline.snapshot) if self.baseline.snapshot else 0
-
-    def cursor_to(self) -> CursorValue | None:
-        """The greatest cursor that was read or the one before; None for a model without cursor."""
-        if self.prepared.cursor is None:
-            return None
-        return max_cursor(self.aside.tally.cursor(self.prepared.cursor), self.prepared.bounds.since)
-
-    def rejects(self, losers: pa.Table | None) -> list[NewReject]:
-        """The rows that are not sent because something is wrong with them."""
-        invalid = self.aside.refused()
-        rows = [] if invalid is None else invalid.to_pylist()
-        found = [(row, tuple(reason.code for reason in decode(row["reasons"]))) for row in rows]
-        found += [(row, (Reason.AMBIGUOUS_DUPLICATE.code,)) for row in _ambiguous(losers)]
-        return [
-            NewReject(row["key"], row["key_hash"], row["row_hash"], RejectKind.INVALID, codes) for row, codes in found
-        ]
-
-    def notes(self, losers: pa.Table | None) -> dict[Note, int]:
-        """How many rows each note applies to."""
-        seen = self.aside.tally.notes
-        found = {note: sum(n for bits, n in seen.items() if bits & note.bit) for note in Note}
-        found[Note.SAME_EVENT] = self.aside.same_events(losers)
-        found[Note.EVENT_CHANGED] += self.aside.stayed.differing
-        return {note: rows for note, rows in found.items() if rows}
-
-    def _explain(self, error: Exception) -> ModelError:
-        explained = self.warehouse.explain(error)
-        # A line would be one of the query around the model's.
-        explained.path, explained.line = self.prepared.model.path, 0
-        return explained
-
-
-def _ambiguous(losers: pa.Table | None) -> list[dict[str, Any]]:
-    """The refused rows among those that do not stand for their key."""
-    return [] if losers is None else losers.filter(losers.column("ambiguous")).to_pylist()
-
-
-@contextmanager
-def opened(
-    context: RunContext, prepared: Prepared, warehouse: Warehouse, *, everything: bool = False
-) -> Iterator[OpenReading]:
-    """The model's rows, ready to stream, with what they are compared with attached; all of it let go at the end.
-
-    `everything`: also those of which the warehouse knows that they are as they were sent.
-    """
-    import duckdb
-
-    model = prepared.model
-    inside = compare_inside(context, prepared, warehouse, everything=everything)
-    prepared = inside.prepared if inside else prepared
-    with around(model):
-        source = warehouse.open(inside.sql if inside else prepared.sql)
-    desk = source.connection.cursor()
-    # Settings of a session do not go with a cursor: what one writes about times, the other could not read.
-    desk.execute("SET TimeZone = 'UTC'")
-    _check_catalogs(desk, model)
-    try:
-        if source.streams:
-            compare.pin(source.connection)
-        snapshot = snapshot_of(context, model)
-        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, desk)
-        stored = snapshot.encoders(desk) if attached else ()
-        unkeyed = attached and not (model.unique_key or model.always or prepared.full)
-        last = snapshot.boundary_to(desk) if unkeyed and prepared.cursor is not None else None
-        rejects = _open_rejects(context, prepared, desk)
-        row = prepared.encoding.row
-        baseline = Baseline(
-            snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
-            boundary=None if last is None else _BOUNDARY,
-            boundary_to=CursorValue(prepared.cursor, last) if last is not None and prepared.cursor else None,
-            rejects=rejects,
-            # Nobody knows of which version a refused row's hash is.
-            older=tuple(sorted(row.older if rejects else set(row.older).intersection(stored))),
-            inside=inside is not None,
-        )
-        is_keyed, upgrading = bool(model.unique_key), bool(baseline.older)
-        reading = Reading(desk, keyed=is_keyed, upgrading=upgrading, inside=baseline.inside)
-        with context.query(source.connection), context.query(desk):
-            yield OpenReading(prepared, source, baseline, reading, warehouse, inside)
-    except duckdb.Error as error:
-        # Out of memory or disk, beside the stream.
-        explained = warehouse.explain(error)
-        explained.path = model.path
-        raise explained from None
-    finally:
-        for catalog in (WORK, SNAPSHOT):
-            desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
-        desk.close()
-
-
-def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:
-    """A DuckDB warehouse brings its file's name as a catalog beside ours. Raises ModelError when it is one of them."""
-    names = {name for (name,) in desk.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
-    for name in (WORK, SNAPSHOT):
-        if name in names:
-            raise ModelError(
-                f"the warehouse is called `{name}`, a name that this program uses itself",
-                path=model.path,
-                hint="rename the file, or link to it by another name.",
-            )
 
 
 def past_rows(context: RunContext, prepared: Prepared, kind: WindowKind) -> list[int] | None:
@@ -336,58 +153,6 @@ def past_rows(context: RunContext, prepared: Prepared, kind: WindowKind) -> list
         return []
     same = [w for w in windows if not model.unique_key or w.fingerprint in prepared.identities]
     return [w.counts.added + w.counts.changed for w in same if w.kind == "incremental"]
-
-
-def max_cursor(read: CursorValue | None, since: CursorValue | None) -> CursorValue | None:
-    """The later of two values of one cursor: a window that reads only its overlap does not move the cursor back."""
-    if read is None or since is None:
-        return read or since
-    return max(read, since, key=order)
-
-
-def _rules(prepared: Prepared, max_line: int) -> Rules:
-    model = prepared.model
-    return Rules(
-        is_identify=model.event.is_identify,
-        keyed=bool(model.unique_key),
-        always=model.always or prepared.full,
-        cursor_kind=prepared.cursor,
-        high=prepared.bounds.high,
-        started_at=prepared.started_at,
-        max_line=max_line,
-        refuse_null_cursor=model.null_cursor == "reject",
-        bit_null_cursor=Reason.NULL_CURSOR.bit,
-        bit_line_too_long=Reason.LINE_TOO_LONG.bit,
-        bit_event_changed=Note.EVENT_CHANGED.bit,
-    )
-
-
-def _open_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnection) -> str | None:
-    """The rows that wait for somebody, as a table of the engine: as they are they do not go again, unless asked for."""
-    import pyarrow as pa
-
-    standing = (RejectState.OPEN, RejectState.DISMISSED)
-    rejects = context.store.rejects(context.pipeline, model=prepared.model.name, states=standing)
-    if prepared.recall and prepared.recall.refused:
-        asked = (RejectState.OPEN, RejectKind.REJECTED)
-        rejects = [reject for reject in rejects if (reject.state, reject.kind) != asked]
-    if not rejects:
-        return None
-    table = pa.table(
-        {
-            "key_hash": pa.array([reject.key_hash for reject in rejects], pa.binary()),
-            "row_hash": pa.array([reject.row_hash for reject in rejects], pa.binary()),
-            "refused_there": pa.array([reject.kind is RejectKind.REJECTED for reject in rejects], pa.bool_()),
-        }
-    )
-    desk.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {WORK}")
-    desk.register("open_rejects", table)
-    desk.execute(
-        f"CREATE TABLE {WORK}.rejects AS SELECT key_hash, row_hash, bool_or(refused_there) AS refused_there"
-        " FROM open_rejects GROUP BY ALL"
-    )
-    desk.unregister("open_rejects")
-    return f"{WORK}.rejects"
 
 
 def _rows_of(outbox: Outbox, sealed: Sequence[SealedFile]) -> str | None:

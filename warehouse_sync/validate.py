@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import ModelError, UsageError, WarehouseError, WarehouseSyncError
 from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.parts import dialect_of, engine_of, warehouse_of
 from warehouse_sync.prepare import Policy, Prepared, Request, check_contract, describe, prepare
 from warehouse_sync.preview import looking
 from warehouse_sync.project.config import Config
@@ -27,7 +28,6 @@ from warehouse_sync.project.dbt_relations import artefacts_of
 from warehouse_sync.project.dbt_shadow import ShadowRelations, catalog_beside, duckdb_sql
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.render import YamlRelations, render
-from warehouse_sync.run import dialect_of, engine_of, warehouse_of
 from warehouse_sync.state.rows import ModelState
 from warehouse_sync.values import CursorKind, CursorValue, Model, utc_now
 from warehouse_sync.warehouses.base import Engine, Warehouse, cursor_literal, name_literal

@@ -10,9 +10,10 @@ from typing import Any
 
 import duckdb
 
+from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import Config, load_config
 from warehouse_sync.project.model import BrokenModel, load_models, settings_from
-from warehouse_sync.run import ModelResult, RunOptions, RunReport, policy_of, run
+from warehouse_sync.run import ModelResult, RunOptions, RunReport, run
 from warehouse_sync.state.rows import Reject
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.sandbox import Sandbox

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from acceptance_pipeline import Pipeline
 
+from warehouse_sync.parts import policy_of
 from warehouse_sync.prepare import Request
 from warehouse_sync.preview import ModelPlan, plan
-from warehouse_sync.run import policy_of
 
 EVENT = "event='track', cursor='_c', begin='all'"
 EVENT_SQL = "select u as user_id, co as company_id, n as event_name, t as inserted_at, v as plan, c as _c from e"

@@ -54,7 +54,7 @@ def known_model(store: Store, pipeline: str, model: str) -> ModelState | None:
 @contextmanager
 def keeping(config: Config) -> Iterator[Keeper | None]:
     """The writing side of snapshots that lie in the warehouse, or None. Raises WarehouseError."""
-    from warehouse_sync.run import engine_of, shelf_of
+    from warehouse_sync.parts import engine_of, shelf_of
 
     shelf = shelf_of(config, engine_of(config, spill=False))
     if shelf is None:

@@ -105,7 +105,7 @@ def _models(session: Session) -> str:
 
 def _warehouse(session: Session) -> str:
     from warehouse_sync.cursors import session_zone
-    from warehouse_sync.run import engine_of, warehouse_of
+    from warehouse_sync.parts import engine_of, warehouse_of
 
     warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
     try:
@@ -125,7 +125,7 @@ def _snapshots(session: Session) -> str:
 def _cursors(session: Session) -> bool:
     """A line for each model with a cursor; True when one of them cannot be looked at. Without a warehouse nothing."""
     from warehouse_sync.errors import ModelError
-    from warehouse_sync.run import engine_of, warehouse_of
+    from warehouse_sync.parts import engine_of, warehouse_of
     from warehouse_sync.values import Model
 
     try:
@@ -155,7 +155,7 @@ def _cursor(session: Session, warehouse: Warehouse, model: Model) -> str:
 
 
 def _userpilot(session: Session) -> str:
-    from warehouse_sync.run import client_of
+    from warehouse_sync.parts import client_of
 
     endpoint = session.config.userpilot.endpoint
     with client_of(session.config) as client:

@@ -57,9 +57,9 @@ def ls(session: Session, save_state: Path | None) -> int:
 def compile_(session: Session, incremental_from: str | None) -> int:
     """Print the rendered SQL of models, as the first run would send it to the warehouse."""
     from warehouse_sync.errors import ModelError
+    from warehouse_sync.parts import dialect_of
     from warehouse_sync.project.model import BrokenModel
     from warehouse_sync.project.render import render
-    from warehouse_sync.run import dialect_of
 
     chosen = session.selected()
     dialect, settings = dialect_of(session.config), session.policy.settings
@@ -193,7 +193,7 @@ def _report_broken(session: Session, chosen: Sequence[Model | BrokenModel]) -> i
 
 def _literal(session: Session, model: Model, text: str) -> str:
     """A cursor value of the command line as SQL; the state store knows its kind, else its looks tell."""
-    from warehouse_sync.run import dialect_of
+    from warehouse_sync.parts import dialect_of
     from warehouse_sync.values import CursorValue
     from warehouse_sync.warehouses.base import cursor_literal
 

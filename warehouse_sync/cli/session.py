@@ -117,7 +117,7 @@ class Session:
     @cached_property
     def policy(self) -> Policy:
         """The YAML's rules for extraction, `--vars` put in."""
-        from warehouse_sync.run import policy_of
+        from warehouse_sync.parts import policy_of
 
         return policy_of(self.config, os.environ, self._vars())
 

@@ -259,7 +259,7 @@ def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed:
 def _begin_snapshot(config: Config, store: Store, model: Model) -> None:
     """Where the snapshot is lost, an empty one that stands where the state does: the model can go on from here."""
     from warehouse_sync.changes.snapshot import Snapshot, snapshot_file
-    from warehouse_sync.run import engine_of
+    from warehouse_sync.parts import engine_of
 
     known = store.model_state(config.name, model.name)
     if snapshot_file(config.home, model.name).exists() or known is None:

@@ -30,7 +30,7 @@ def adopt(session: Session, yes: bool) -> int:
     that sent the same models.
     """
     from warehouse_sync.adopt import find_adoption
-    from warehouse_sync.run import client_of
+    from warehouse_sync.parts import client_of
 
     config = session.config
     with changing(session, "adopt", new=True) as store:

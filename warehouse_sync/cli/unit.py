@@ -33,8 +33,8 @@ def unit(session: Session, junit: Path | None, fail_fast: bool) -> int:
     A test gives rows for source() and ref(), and says which events the model makes of them, or why rows are refused.
     SQL of another warehouse is translated.
     """
+    from warehouse_sync.parts import dialect_of, engine_of
     from warehouse_sync.project.unit import load_unit_tests
-    from warehouse_sync.run import dialect_of, engine_of
     from warehouse_sync.unit.check import checker
 
     session.asks_nobody()
