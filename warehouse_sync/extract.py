@@ -130,7 +130,7 @@ def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None, 
     model, table = reading.prepared.model, reading.baseline.rejects
     if table is None or not model.unique_key:
         return
-    closed = reading.aside.closed(table, sent, whole=model.cursor is None)
+    closed = reading.aside.closed(table, sent, whole=reading.prepared.reads_all)
     closed -= {(row["key_hash"], row["row_hash"]) for row in ambiguous_of(losers)}
     rejects = context.store.rejects(
         context.pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED)

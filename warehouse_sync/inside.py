@@ -120,7 +120,7 @@ def _comparison(prepared: Prepared, mapped: Mapped, warehouse: Warehouse) -> Com
         cursor=_value(fields[cursor]) if cursor else None,
         settled=_settled(prepared, mapped, cursor, warehouse),
         events=not model.event.is_identify,
-        count_gone=model.event.is_identify and cursor is None and not (prepared.recall and prepared.recall.keys),
+        count_gone=model.event.is_identify and prepared.reads_all,
     )
 
 

@@ -72,7 +72,8 @@ class Request:
 class Prepared:
     """A model ready to read. `sql` holds the window's bound; `full`: rows go whatever was sent before.
 
-    `whole` is the query without any bound; `has_own_bound`: the model's is_incremental() part changed `sql` too.
+    `whole` is the query without any bound; `has_own_bound`: the model's is_incremental() part changed `sql` too;
+    `reads_all`: a key that is not among the rows is no longer in the source.
     `identities`: the fingerprints that the model, as it is now, has under each version of the encoder.
     """
 
@@ -80,6 +81,7 @@ class Prepared:
     sql: str
     whole: str
     has_own_bound: bool
+    reads_all: bool
     schema: pa.Schema
     encoding: Encoding
     cursor: CursorKind | None
@@ -135,6 +137,7 @@ def prepare(
         sql=_bounded(model, rendered.sql, window, warehouse, schema, request),
         whole=first.sql,
         has_own_bound=rendered.sql != first.sql,
+        reads_all=kind is None and request.limit is None and not (request.recall and request.recall.keys),
         schema=schema,
         encoding=encoding,
         cursor=kind,

@@ -109,8 +109,8 @@ class OpenReading:
     def gone(self, sent: str | None) -> str | None:
         """Delivered keys that are no longer in a source that is read whole, as a relation; None for other sources, and
         where the warehouse only tells their number."""
-        model = self.prepared.model
-        if self.baseline.snapshot is None or not model.event.is_identify or model.cursor is not None:
+        is_identify = self.prepared.model.event.is_identify
+        if self.baseline.snapshot is None or not is_identify or not self.prepared.reads_all:
             return None
         return self.aside.gone(sent, self.baseline.snapshot)
 

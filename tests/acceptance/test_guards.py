@@ -105,3 +105,12 @@ def test_keys_that_are_gone(pipeline: Pipeline, gone: str, says: str) -> None:
     assert pipeline.good().counts.read == 20 - number
     pipeline.model("m", "event='identify_user', on_removed='report'", SQL.format(""))
     assert pipeline.good().counts.removed == number
+
+
+def test_rows_beyond_a_limit_are_not_gone(pipeline: Pipeline) -> None:
+    users(pipeline, "max_removed: 50%")
+    pipeline.sql("UPDATE t SET u = ' ' WHERE u = (SELECT max(u) FROM t)")
+    pipeline.one()
+    refused = len(pipeline.rejects())
+    assert pipeline.one(limit=3).counts.removed == 0
+    assert len(pipeline.rejects()) == refused, "a reject closes when its row has left the source, not the limit"

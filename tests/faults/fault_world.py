@@ -13,6 +13,7 @@ import duckdb
 from warehouse_sync import run as runs
 from warehouse_sync.delivery import Timing
 from warehouse_sync.observe.reporter import Silent
+from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import load_config
 from warehouse_sync.project.model import load_models, settings_from
 from warehouse_sync.state.lifecycle import BatchState, JobState
@@ -126,7 +127,7 @@ class World:
         config = self.config()
         reporter = options.pop("reporter", Silent())
         models = load_models(settings_from(config, {}))
-        return runs.run(config, runs.policy_of(config, {}), models, runs.RunOptions(**options), reporter)
+        return runs.run(config, policy_of(config, {}), models, runs.RunOptions(**options), reporter)
 
     def clean_run(self) -> runs.RunReport:
         """A run that must end well."""
