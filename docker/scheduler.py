@@ -7,8 +7,9 @@ cron's rules hold.
 
 - Lines of its own go to stdout, one for each start and each end; what a command prints goes where this program's goes.
 - A line whose command is still at work when its time comes again is passed over, and said.
-- SIGTERM and SIGINT go on to every command that is at work, with all that it started; nothing new starts, and this
-  program ends with 0 when the last one has. A second signal goes on too.
+- SIGTERM goes on to every command that is at work, with all that it started; nothing new starts, and this program ends
+  with 0 when the last one has. A second signal goes on too. SIGINT does the same, and goes on as SIGTERM: a shell whose
+  program ends well after SIGINT begins the next one.
 - It may be process 1: orphans are collected.
 
 Exit code 2: no such file, or a line that is none; every one of them is named. `schedule --check CRONTAB` only looks.
@@ -136,7 +137,7 @@ class Scheduler:
         while not self.ending or self._are_at_work():
             came = signal.sigtimedwait(signals, self._pause())
             if came is not None and came.si_signo in ENDS:
-                self._end(signal.Signals(came.si_signo))
+                self._end(signal.Signals(came.si_signo).name)
             self._collect()
             if not self.ending:
                 self._start_what_is_due()
@@ -185,14 +186,14 @@ class Scheduler:
                 how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
                 say(f"line {line.number} is over: {how}, {time.monotonic() - line.begun:.1f} s")
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, name: str) -> None:
         """A shell dies of the signal at once, so it is its whole group that gets it, and that is waited for."""
         self.ending = True
         self.groups |= {line.process.pid for line in self.lines if line.process is not None}
-        say(f"{number.name}: nothing new starts; passed on to {len(self.groups)} at work")
+        say(f"{name}: nothing new starts; passed on to {len(self.groups)} at work")
         for group in self.groups:
             with suppress(ProcessLookupError):
-                os.killpg(group, number)
+                os.killpg(group, signal.SIGTERM)
 
     def _are_at_work(self) -> bool:
         """Once it ends: is anything left of what got the signal?"""

@@ -130,7 +130,7 @@ def test_run_results(project: Project) -> None:
 def test_results_that_cannot_be_written_are_an_error(project: Project) -> None:
     (project.home / "run_results.json" / "in the way").mkdir(parents=True)
     result = project.cli.here("run").check(1)
-    assert f"run_results.json in {project.home} cannot be written: " in result.err
+    assert f"manifest.json in {project.home} cannot be written: " in result.err
     assert "SUCCESS=2" in result.err
 
 
@@ -437,7 +437,7 @@ def test_no_folder_of_models(project: Project) -> None:
     assert "there is no folder" in project.cli.here("run").check(2).err
 
 
-@pytest.mark.parametrize("selector", ["state:modified", "+users", "nothing:x", "event:nope", "users,,events"])
+@pytest.mark.parametrize("selector", ["state:nope", "+users", "nothing:x", "event:nope", "users,,events"])
 def test_selector_that_cannot_be_read(project: Project, selector: str) -> None:
     assert "ERROR the selector" in project.cli.here("run", "-s", selector).check(2).err
 
