@@ -115,14 +115,15 @@ class Reading:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        columns = {"identity": identities}
-        if self._keyed:
-            ones = pa.repeat(pa.scalar(1, pa.int64()), len(identities))
-            columns["place"] = pc.cumulative_sum(ones, start=self._sent - 1)
-        batch = pa.record_batch(columns)
-        if self._sent >= _ALL_EVENTS:
+        if self._sent < _ALL_EVENTS:
+            chosen = pa.array(range(len(identities)), pa.int64())
+        else:
             rest = pc.bit_wise_and(identities, pa.scalar(_SAMPLED - 1, pa.uint64()))
-            batch = batch.filter(pc.equal(rest, pa.scalar(0, pa.uint64())))
+            chosen = pc.indices_nonzero(pc.equal(rest, pa.scalar(0, pa.uint64()))).cast(pa.int64())
+        columns = {"identity": identities.take(chosen)}
+        if self._keyed:
+            columns["place"] = pc.add(chosen, self._sent)
+        batch = pa.record_batch(columns)
         self._events.add(batch)
 
     def at_bound(self, boundary: str) -> Iterator[pa.RecordBatch]:
