@@ -175,16 +175,22 @@ def test_a_date_cursor_reads_a_whole_day_again(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        ("TINYINT", ["-128", "-1", "127"]),
+        pytest.param("TINYINT", ["-128", "-1", "127"], marks=pytest.mark.slow),
         ("BIGINT", ["-9223372036854775808", "0", "9223372036854775807"]),
-        ("UBIGINT", ["0", "9", "10", "18446744073709551615"]),
+        pytest.param("UBIGINT", ["0", "9", "10", "18446744073709551615"], marks=pytest.mark.slow),
         ("HUGEINT", ["-5", "9", "10", "99999999999999999999999999999999999999"]),
-        ("DECIMAL(38,0)", ["-5", "9", "10", "99999999999999999999999999999999999999"]),
+        pytest.param(
+            "DECIMAL(38,0)", ["-5", "9", "10", "99999999999999999999999999999999999999"], marks=pytest.mark.slow
+        ),
         ("VARCHAR", ["''", "'A'", "'a''b'", "'é'", "'😀'"]),
         ("VARCHAR COLLATE NOCASE", ["'A'", "'C'", "'D'", "'a'", "'b'", "'d'"]),
-        ("VARCHAR COLLATE DE", ["'Z'", "'a'", "'b'", "'z'", "'Ä'"]),
+        pytest.param("VARCHAR COLLATE DE", ["'Z'", "'a'", "'b'", "'z'", "'Ä'"], marks=pytest.mark.slow),
         ("ENUM ('low', 'high', 'Alpha', 'zero')", ["'Alpha'", "'high'", "'low'", "'zero'"]),
-        ("UUID", ["'00000000-0000-0000-0000-000000000001'", "'f0000000-0000-0000-0000-000000000001'"]),
+        pytest.param(
+            "UUID",
+            ["'00000000-0000-0000-0000-000000000001'", "'f0000000-0000-0000-0000-000000000001'"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 @pytest.mark.parametrize("identify", [pytest.param(True, marks=pytest.mark.slow), False])

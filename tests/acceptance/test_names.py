@@ -28,7 +28,7 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@pytest.mark.parametrize("event", ["identify_user", "track-keyed", "track"])
+@pytest.mark.parametrize("event", ["identify_user", pytest.param("track-keyed", marks=pytest.mark.slow), "track"])
 def test_columns_of_any_name(pipeline: Pipeline, event: str) -> None:
     pipeline.configure("invalid: {stop_above: 100%, error_above: 100%}\n")
     columns = ", ".join(f"'{number}' AS {ident(name)}" for number, name in enumerate(NAMES))
@@ -124,7 +124,7 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize("event", ["identify_user", "track"])
+@pytest.mark.parametrize("event", ["identify_user", pytest.param("track", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", QUERIES)
 def test_queries_of_any_shape(pipeline: Pipeline, name: str, event: str) -> None:
     pipeline.sql("CREATE TABLE t AS SELECT 'u' || i AS user_id, i % 3 AS v, 0 AS _c FROM range(5) AS r(i)")
@@ -169,7 +169,10 @@ FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [name if number % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for number, name in enumerate(FILES)],
+)
 def test_warehouse_files_of_any_name(tmp_path: Path, box: Sandbox, name: str) -> None:
     pipeline = Pipeline(tmp_path / "pro'ject", box, warehouse=name)
     pipeline.configure("invalid: {stop_above: 100%, error_above: 100%}\n")

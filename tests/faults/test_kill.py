@@ -17,7 +17,10 @@ IDENTITY = ("event_type", "event_name", "user_id", "company_id", "inserted_at")
 NEEDS_A_BAD_ROW = {"job_failed", "children_written", "children_recorded"}
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point",
+    [point if number % 3 == 0 else pytest.param(point, marks=pytest.mark.slow) for number, point in enumerate(POINTS)],
+)
 def test_a_run_that_is_killed_at_a_point(make_world, server, nursery: Nursery, told, point):
     world: World = make_world()
     if point in NEEDS_A_BAD_ROW:
