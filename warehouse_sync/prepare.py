@@ -152,11 +152,21 @@ def prepare(
             *encoding.warnings,
             *news,
             *(["`-f` passed over: this model has `full_refresh=false`"] if ignored else []),
+            *([_TWICE] if request.is_backfill and _cannot_compare(model, known) else []),
             *([f"the model changed: rows exactly at {since.text} are not read again"] if moved and since else []),
         ),
         recall=request.recall,
         timezone=zone,
     )
+
+
+_TWICE = "events without a `unique_key` are not compared: those that were sent before are sent a second time"
+
+
+def _cannot_compare(model: Model, known: ModelState | None) -> bool:
+    """True when rows of that model may have been sent, and nobody can tell which."""
+    sent = known is not None and known.settled_window_id is not None
+    return sent and not model.event.is_identify and not model.unique_key
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,12 @@ def _window(
     if request.is_backfill:
         low = None if request.start is None else parse(request.start, kind, zone, model)
         before = None if request.end is None else parse(request.end, kind, zone, model)
+        if low is not None and before is not None and order(low) >= order(before):
+            raise ModelError(
+                f"--from {request.start} is not before --to {request.end}",
+                path=model.path,
+                hint="the range holds what is from the first on and before the second: nothing.",
+            )
         return replace(bounds(model, kind, None, now, zone), low=low, before=before)
     if request.recall is not None:
         window, recall = bounds(model, kind, None, now, zone), request.recall

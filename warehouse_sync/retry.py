@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warehouse_sync.changes.window import order
+from warehouse_sync.events.reasons import Reason
 from warehouse_sync.narrow import Recall
 from warehouse_sync.prepare import Request
 from warehouse_sync.project.model import BrokenModel
@@ -23,6 +24,18 @@ MOST_KEYS = 5_000
 RUNS_SEEN = 200
 """Runs that are looked through for the last `run` and the retries since."""
 VERBS = ("run", "retry")
+
+_OF_KEYS = {
+    reason.code
+    for reason in (
+        Reason.USER_ID_MISSING,
+        Reason.COMPANY_ID_MISSING,
+        Reason.KEY_MISSING,
+        Reason.INVALID_UTF8,
+        Reason.NUL_CHARACTER,
+    )
+}
+"""Reasons that may be about the key: once mended, the row has another one and cannot be found by this."""
 
 FAILED = (ModelStatus.ERROR.value, ModelStatus.SKIPPED.value)
 
@@ -148,7 +161,7 @@ class _Recalls:
         number = f"{len(self._waiting):,} refused rows"
         if self._model.cursor is None:
             return [self._asked() if self._refused else Request()], f"{number}: the model is read again"
-        keys = [reject.key for reject in self._waiting if reject.key is not None]
+        keys = [reject.key for reject in self._waiting if reject.key is not None and not _OF_KEYS & {*reject.reasons}]
         windows = self._windows()
         if self._model.unique_key and len(keys) == len(self._waiting) <= MOST_KEYS:
             return [self._asked(keys=tuple(dict.fromkeys(keys)))], f"{number}: read again by key"

@@ -115,6 +115,16 @@ def refused(project: Project) -> Project:
     return project
 
 
+def test_a_mended_key_is_not_looked_for_under_the_old_one(project: Project, imported: Rows) -> None:
+    project.execute("INSERT INTO users VALUES ('   ', 'free', '2025-01-01 11:00')")
+    project.cli.here("run").check(1)
+    project.execute("UPDATE users SET id = 'u7' WHERE id = '   '")
+    result = project.cli.here("retry").check()
+    assert "is read again, and compared" in result.err
+    assert [row["user_id"] for row in imported() if row["event_type"] == "identify_user"].count("u7") == 1
+    assert rejects(project) == {"resolved": 1}
+
+
 def test_mended_rows_are_found_by_key(refused: Project, imported: Rows) -> None:
     before = cursor(refused)
     assert rejects(refused) == {"open": 2}

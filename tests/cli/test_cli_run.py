@@ -467,6 +467,15 @@ def test_a_backfill_that_no_model_can_do_sends_nothing(project: Project) -> None
     assert "is no value of the cursor" in result.err
 
 
+def test_a_backfill_says_what_it_cannot_compare(project: Project, imported: Rows) -> None:
+    project.cli.here("run").check()
+    turned = project.cli.here("run", "--from", "2025-02-01", "--to", "2025-01-01").check(1)
+    assert "--from 2025-02-01 is not before --to 2025-01-01" in turned.err
+    result = project.cli.here("run", "--from", "2025-01-01").check()
+    assert result.err.count("those that were sent before are sent a second time") == 1, "of events, not of users"
+    assert len(imported()) == 7 + 3, "but for the last one, whose hash is kept for the next run"
+
+
 def test_api_key_refused(project: Project) -> None:
     project.write_config(api_key="another-key")
     result = project.cli("run").check(2)

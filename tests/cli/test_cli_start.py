@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
 from warehouse_sync.cli.project_files import project_files, shipped
@@ -263,6 +264,12 @@ def test_demo_leaves_a_project_to_go_on_with(played: tuple[Path, str], tmp_path:
     assert [run["exit_code"] for run in runs] == [0, 0]
     assert len((project / "sandbox" / "imported.ndjson").read_bytes().splitlines()) == 15986 + 605
     assert (project / ".warehouse_sync" / "demo" / "run_results.json").is_file()
+    # Somebody's own changes are not written over.
+    own = Path(shutil.copytree(project, tmp_path / "own"))
+    with duckdb.connect(str(own / "warehouse.duckdb")) as connection:
+        connection.execute("CREATE TABLE mine (n INTEGER)")
+    refused = cli.here("demo", "--dir", str(own)).check(2)
+    assert "warehouse.duckdb was changed since the demo wrote it" in refused.err
     # The commands that it names: the sandbox again, then a run.
     (line,) = [line for line in out.splitlines() if line.startswith("  warehouse-sync sandbox")]
     words = line.split()[1:6]

@@ -74,6 +74,7 @@ def play(session: Session, directory: Path) -> int:
         print_data("Three of the lines that went over the wire:\n")
         for line in _examples(api.imported()[before:]):
             print_data(f"{line}\n")
+        _mark(directory, WAREHOUSE)
         print_data(_epilogue(directory, api))
     return 0
 
@@ -130,8 +131,7 @@ def _write_project(directory: Path, api: Sandbox) -> None:
     )
     files[Path("README.md")] = README.format(port=_port(api))
     write_files(directory, files)
-    digests = {str(path): _digest((directory / path).read_bytes()) for path in files}
-    (directory / MARK).write_text(json.dumps(digests, indent=2), encoding="utf-8")
+    _mark(directory, *files)
 
 
 def _sync(session: Session, directory: Path, title: str) -> bool:
@@ -198,6 +198,14 @@ def _counted(rows: Mapping[str, int]) -> str:
 
 def _port(api: Sandbox) -> str:
     return api.url.rpartition(":")[2]
+
+
+def _mark(directory: Path, *files: Path) -> None:
+    """Remember what these files are as the demo leaves them: changed ones are somebody's own."""
+    mark = directory / MARK
+    known = json.loads(mark.read_text(encoding="utf-8"))
+    known |= {str(path): _digest((directory / path).read_bytes()) for path in files}
+    mark.write_text(json.dumps(known, indent=2), encoding="utf-8")
 
 
 def _digest(data: bytes) -> str:
