@@ -200,6 +200,9 @@ def test_validate_by_a_manifest(project: Project, target: Path, tmp_path: Path) 
 
     good = "OK    users: columns as dbt has them\n"
     assert checked(USERS) == (good, "")
+    text = project.config.read_text()
+    project.config.write_text(text.replace(project.api_key, "${USERPILOT_API_KEY}"))
+    assert checked(USERS) == (good, ""), "a pull request has no secrets"
     assert checked({"id": "text"}, listed=USERS) == (good, "")
     without = {name: kind for name, kind in USERS.items() if name != "plan"}
     for gone in ({"columns": without}, {"columns": USERS, "listed": without}):

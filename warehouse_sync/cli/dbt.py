@@ -69,6 +69,8 @@ def validate(session: Session, manifest: Path | None) -> int:
     """
     from warehouse_sync.validate import validate as check
 
+    if manifest is not None:
+        session.asks_nobody()
     checked = check(session.config, session.policy, session.selected(), session.console, manifest)
     for item in checked:
         for warning in item.warnings:
