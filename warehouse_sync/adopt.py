@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from warehouse_sync.changes.snapshot import snapshot_file
 from warehouse_sync.errors import DestinationError, StateError
 from warehouse_sync.home import read_id, write_id
 from warehouse_sync.outbox import Outbox
+from warehouse_sync.parts import account_of, key_mark
 from warehouse_sync.state.lifecycle import BatchState, WindowState
 from warehouse_sync.userpilot.job import RemoteJob
 
@@ -124,9 +124,7 @@ def _destination(store: Store, config: Config, client: Client) -> tuple[Destinat
     stored = store.destination(config.name)
     if stored is None:
         return None, []
-    listed = [job.account for job in client.list_jobs() if job.account]
-    account, origin = listed[0] if listed else None, config.userpilot.endpoint
-    fingerprint = hashlib.sha256(config.userpilot.api_key.get_secret_value().encode()).hexdigest()[:16]
+    account, origin, fingerprint = account_of(client.list_jobs()), config.userpilot.endpoint, key_mark(config)
     # What was sent says whose it is, also before a run has seen that in the list.
     sent = (RemoteJob(job.remote_id).account for job in store.jobs(config.name) if job.remote_id)
     owner = stored.account or next(filter(None, sent), None)

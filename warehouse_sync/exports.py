@@ -28,7 +28,6 @@ from warehouse_sync.changes.snapshot import snapshot_file
 from warehouse_sync.errors import UsageError
 from warehouse_sync.home import read_id, write_id
 from warehouse_sync.outbox import Outbox, disk_errors, sync_folder
-from warehouse_sync.state.lifecycle import BatchState
 
 if TYPE_CHECKING:
     from warehouse_sync.state.store import Store
@@ -90,13 +89,11 @@ def write_export(store: Store, pipeline: str, home: Path, path: Path, why: str, 
 def _files(store: Store, pipeline: str, home: Path) -> Iterator[Path]:
     """The files that the state cannot do without."""
     outbox = Outbox(home)
-    needed = store.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
     for known in store.model_states(pipeline):
-        needed += store.mergeable(pipeline, known.model)
         snapshot = snapshot_file(home, known.model)
         if snapshot.is_file():
             yield snapshot
-    for name in sorted({batch.name for batch in needed}):
+    for name in sorted({batch.name for batch in store.batches_in_use(pipeline)}):
         yield from (path for path in (outbox.lines(name), outbox.keys(name)) if path.is_file())
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from warehouse_sync.project.config import Config
 from warehouse_sync.project.model import settings_from
 from warehouse_sync.project.render import render
 from warehouse_sync.userpilot.client import Client
+from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.values import Model
 from warehouse_sync.warehouses.base import Engine, Warehouse, dialect_of_url, open_warehouse
 from warehouse_sync.warehouses.keeper import Shelf
@@ -82,6 +84,16 @@ def client_of(config: Config) -> Client:
     """The Import API of the YAML's account."""
     agent = f"warehouse-sync/{__version__}"
     return Client(config.userpilot.endpoint, config.userpilot.api_key.get_secret_value(), user_agent=agent)
+
+
+def account_of(listed: Iterable[RemoteJob]) -> str | None:
+    """The account that import jobs belong to; None where none of them says."""
+    return next((job.account for job in listed if job.account), None)
+
+
+def key_mark(config: Config) -> str:
+    """What the state store remembers of the API key: enough to tell another one."""
+    return hashlib.sha256(config.userpilot.api_key.get_secret_value().encode()).hexdigest()[:16]
 
 
 def identity_of(config: Config, policy: Policy, model: Model) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from warehouse_sync.home import claim_home
 from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Limits, Outbox
-from warehouse_sync.parts import client_of, engine_of, identity_of, shelf_of, warehouse_of
+from warehouse_sync.parts import account_of, client_of, engine_of, identity_of, key_mark, shelf_of, warehouse_of
 from warehouse_sync.patience import Patience, growing_pause
 from warehouse_sync.prepare import Policy, Request
 from warehouse_sync.project.config import Config
@@ -226,10 +225,8 @@ class Runner:
         store, pipeline = self._context.store, self._context.pipeline
         for window in store.windows(pipeline, states=(WindowState.EXTRACTING,)):
             store.drop_window(window.id)
-        needed = store.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
-        for known in store.model_states(pipeline):
-            needed += store.mergeable(pipeline, known.model)
-        self._context.outbox.sweep({batch.name for batch in needed}, self._config.retention.delivered)
+        needed = {batch.name for batch in store.batches_in_use(pipeline)}
+        self._context.outbox.sweep(needed, self._config.retention.delivered)
         for window in store.windows(pipeline, states=(WindowState.READY,)):
             self._touched.setdefault(window.model, set()).add(window.id)
         store.prune_rejects(pipeline, self._config.retention.rejects)
@@ -474,9 +471,5 @@ def _recorded(config: Config, store: Store, report: RunReport) -> RunReport:
 
 def _claim_destination(config: Config, store: Store, client: Client, patience: Patience, reporter: Reporter) -> int:
     """The first call of the run: is the key accepted, and is this the account that the state belongs to?"""
-    key = config.userpilot.api_key.get_secret_value()
     listed = ask(client.list_jobs, patience, min(FIRST_CALL, config.delivery.busy_timeout), reporter.event)
-    accounts = [job.account for job in listed if job.account]
-    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:16]
-    origin = config.userpilot.endpoint
-    return store.claim_destination(config.name, origin, accounts[0] if accounts else None, fingerprint).id
+    return store.claim_destination(config.name, config.userpilot.endpoint, account_of(listed), key_mark(config)).id

@@ -120,12 +120,12 @@ def test_names_of_the_yaml_win(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_read_names_the_command(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    artefacts = Artefacts(tmp_path, Path("/work/shop"), targets=Targets("prod"))
+    artefacts = Artefacts(tmp_path, Path("/srv/shop"), targets=Targets("prod"))
     for _ in range(2):
         with pytest.raises(ArtefactError) as caught:
             _ = artefacts.manifest
         assert message in caught.value.message
-        assert "`dbt parse --project-dir /work/shop --target prod`" in caught.value.hint
+        assert "`dbt parse --project-dir /srv/shop --target prod`" in caught.value.hint
     with pytest.raises(ModelError, match=r"^dbt: "):
         DbtRelations(artefacts).ref("a", None)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.models import SELECTION
+from warehouse_sync.cli.models import SELECTION, report_broken
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
@@ -100,15 +100,8 @@ def _usable(session: Session) -> tuple[list[Model], int]:
     """The selected models that can be used, and 1 when there is one that cannot, which is reported."""
     from warehouse_sync.project.model import BrokenModel
 
-    good: list[Model] = []
-    failed = 0
-    for model in session.selected():
-        if isinstance(model, BrokenModel):
-            session.console.failure(model.error)
-            failed = 1
-        else:
-            good.append(model)
-    return good, failed
+    chosen = session.selected()
+    return [model for model in chosen if not isinstance(model, BrokenModel)], report_broken(session, chosen)
 
 
 def _write(session: Session, file: Path, text: str) -> int:

@@ -45,7 +45,7 @@ def ls(session: Session, save_state: Path | None) -> int:
             print_json(_described(session, model))
         else:
             print_data(model.name)
-    return _report_broken(session, chosen)
+    return report_broken(session, chosen)
 
 
 @click.command("compile", cls=Verb, short_help="Print the rendered SQL of models.")
@@ -63,7 +63,7 @@ def compile_(session: Session, incremental_from: str | None) -> int:
 
     chosen = session.selected()
     dialect, settings = dialect_of(session.config), session.policy.settings
-    failed = _report_broken(session, chosen)
+    failed = report_broken(session, chosen)
     for model in chosen:
         if isinstance(model, BrokenModel):
             continue
@@ -101,7 +101,7 @@ def show(session: Session, limit: int) -> int:
     from warehouse_sync.project.model import BrokenModel
 
     config, policy, chosen = session.config, session.policy, session.selected()
-    failed = _report_broken(session, chosen)
+    failed = report_broken(session, chosen)
     for model in chosen:
         if isinstance(model, BrokenModel):
             continue
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _report_broken(session: Session, chosen: Sequence[Model | BrokenModel]) -> int:
+def report_broken(session: Session, chosen: Sequence[Model | BrokenModel]) -> int:
     """Say what is wrong with models that cannot be used; 1 when there is one."""
     from warehouse_sync.project.model import BrokenModel
 

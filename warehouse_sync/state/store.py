@@ -178,6 +178,13 @@ class Store:
         with self._database.read() as connection:
             return _jobs.mergeable(connection, pipeline, model)
 
+    def batches_in_use(self, pipeline: str) -> list[Batch]:
+        """Batches whose files somebody still needs: those not delivered yet, and those that no snapshot holds yet."""
+        needed = self.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
+        for known in self.model_states(pipeline):
+            needed += self.mergeable(pipeline, known.model)
+        return needed
+
     # Windows and batches
 
     def begin_window(self, new: NewWindow) -> Window:
