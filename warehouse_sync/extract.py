@@ -18,7 +18,7 @@ from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
 from warehouse_sync.prepare import Policy, Prepared, Request, prepare
 from warehouse_sync.reading import OpenReading, ambiguous_of, opened
-from warehouse_sync.state.lifecycle import RejectState, WindowState
+from warehouse_sync.state.lifecycle import WindowState
 from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, Model
 from warehouse_sync.warehouses.base import Warehouse
@@ -132,9 +132,7 @@ def _close_rejects(context: RunContext, reading: OpenReading, sent: str | None, 
         return
     closed = reading.aside.closed(table, sent, whole=reading.prepared.reads_all)
     closed -= {(row["key_hash"], row["row_hash"]) for row in ambiguous_of(losers)}
-    rejects = context.store.rejects(
-        context.pipeline, model=model.name, states=(RejectState.OPEN, RejectState.DISMISSED)
-    )
+    rejects = context.store.standing_rejects(context.pipeline, model.name)
     context.store.resolve([reject.id for reject in rejects if (reject.key_hash, reject.row_hash) in closed])
 
 

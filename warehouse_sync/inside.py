@@ -14,7 +14,6 @@ from warehouse_sync.events.columns import Mapped, map_columns
 from warehouse_sync.events.shapes import NESTED, Column, Shape, native_type
 from warehouse_sync.merge import check_inside
 from warehouse_sync.prepare import Prepared
-from warehouse_sync.state.lifecycle import RejectState
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal, name_literal
 from warehouse_sync.warehouses.keeper import Merged, Shelf, Tables
@@ -57,8 +56,7 @@ def compare_inside(
     merged = check_inside(context, model, prepared.known, tables, warehouse)
     mapped = map_columns(model, prepared.schema, fold_upper=warehouse.folds_upper)
     asked = _comparison(prepared, mapped, warehouse)
-    standing = (RejectState.OPEN, RejectState.DISMISSED)
-    rejects = context.store.rejects(context.pipeline, model=model.name, states=standing)
+    rejects = context.store.standing_rejects(context.pipeline, model.name)
     refused = tuple(sorted({reject.key_hash for reject in rejects if reject.key_hash}))
     asked = replace(
         asked,

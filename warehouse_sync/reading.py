@@ -249,8 +249,7 @@ def _open_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnect
     """The rows that wait for somebody, as a table of the engine: as they are they do not go again, unless asked for."""
     import pyarrow as pa
 
-    standing = (RejectState.OPEN, RejectState.DISMISSED)
-    rejects = context.store.rejects(context.pipeline, model=prepared.model.name, states=standing)
+    rejects = context.store.standing_rejects(context.pipeline, prepared.model.name)
     if prepared.recall and prepared.recall.refused:
         asked = (RejectState.OPEN, RejectKind.REJECTED)
         rejects = [reject for reject in rejects if (reject.state, reject.kind) != asked]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync import __version__
@@ -25,6 +26,15 @@ ALWAYS = ("read", "delivered")
 
 _LEVELS = {ModelStatus.SUCCESS: "info", ModelStatus.PARTIAL: "warn", ModelStatus.ERROR: "error"}
 _WORDS = {ModelStatus.SUCCESS: "OK"}
+
+
+def kept_args(session: Session, verb: str, own: Mapping[str, Any]) -> Any:
+    """What the state store and run_results.json keep of the command line: durations in seconds, no secrets."""
+    flags = session.flags
+    args: dict[str, Any] = {"which": verb, "config": str(session.config.file)}
+    args |= {"select": flags.select, "exclude": flags.exclude, "vars": flags.vars}
+    args |= {name: value.total_seconds() if isinstance(value, timedelta) else value for name, value in own.items()}
+    return session.console.scrubber.value(args)
 
 
 def conclude(session: Session, report: RunReport, args: Mapping[str, Any]) -> int:

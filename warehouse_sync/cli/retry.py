@@ -146,30 +146,25 @@ def _options(
     time_limit: timedelta | None,
     wait: timedelta | None,
 ) -> RunOptions:
-    """The command line as values; `args` is what the state store and run_results.json keep of it, without secrets."""
+    """The command line as values."""
+    from warehouse_sync.cli.report import kept_args
     from warehouse_sync.run import RunOptions
 
-    flags = session.flags
-    args = {
-        "which": "retry",
-        "config": str(session.config.file),
-        "select": flags.select,
-        "exclude": flags.exclude,
-        "vars": flags.vars,
+    own = {
         "resend": resend,
         "settle": settle,
         "refused": refused,
         "whole_windows": whole_windows,
         "fail_fast": fail_fast,
-        "time_limit": None if time_limit is None else time_limit.total_seconds(),
-        "wait": None if wait is None else wait.total_seconds(),
+        "time_limit": time_limit,
+        "wait": wait,
     }
     return RunOptions(
         fail_fast=fail_fast,
         time_limit=time_limit,
         wait=wait,
         enabled=frozenset(model.name for model in session.models if model.enabled),
-        args=session.console.scrubber.value(args),
+        args=kept_args(session, "retry", own),
         requests=plan.requests,
         decision=decision,
         verb="retry",

@@ -67,24 +67,19 @@ def _options(
     start: str | None,
     end: str | None,
 ) -> RunOptions:
-    """The command line as values; `args` is what the state store and run_results.json keep of it, without secrets."""
+    """The command line as values."""
+    from warehouse_sync.cli.report import kept_args
     from warehouse_sync.run import RunOptions
 
-    flags = session.flags
-    args = {
-        "which": "run",
-        "config": str(session.config.file),
-        "select": flags.select,
-        "exclude": flags.exclude,
-        "vars": flags.vars,
+    own = {
         "full_refresh": full_refresh,
         "fail_fast": fail_fast,
         "limit": limit,
-        "time_limit": None if time_limit is None else time_limit.total_seconds(),
-        "wait": None if wait is None else wait.total_seconds(),
+        "time_limit": time_limit,
+        "wait": wait,
         "from": start,
         "to": end,
     }
-    kept = session.console.scrubber.value(args)
+    kept = kept_args(session, "run", own)
     enabled = frozenset(model.name for model in session.models if model.enabled)
     return RunOptions(full_refresh, fail_fast, limit, time_limit, wait, start, end, enabled, kept)

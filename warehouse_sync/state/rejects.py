@@ -79,8 +79,7 @@ def _meet_again(connection: Connection, model_id: int, again: Sequence[RowId], m
 
 
 def _standing(connection: Connection, model_id: int) -> int:
-    standing = [RejectState.OPEN, RejectState.DISMISSED]
-    of_model = select(func.count()).where(rejects.c.model_id == model_id, rejects.c.state.in_(standing))
+    of_model = select(func.count()).where(STANDING, rejects.c.model_id == model_id)
     return int(connection.scalar(of_model) or 0)
 
 

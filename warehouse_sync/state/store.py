@@ -439,6 +439,10 @@ class Store:
         """The refused rows of a model that are still missing at the destination."""
         return self.rejects(pipeline, model=model)
 
+    def standing_rejects(self, pipeline: str, model: str) -> list[Reject]:
+        """The refused rows of a model that are not sent again as they are: open ones, and those that a person knows."""
+        return self.rejects(pipeline, model=model, states=(RejectState.OPEN, RejectState.DISMISSED))
+
     def reject_counts(self, pipeline: str, *, run_id: int | None = None) -> dict[str, int]:
         """Open rejects per model; with `run_id`, those that this run opened."""
         with self._database.read() as connection:
