@@ -146,6 +146,14 @@ def test_small_batches_of_several_models_share_a_job_in_order(bench):
     assert bench.store.model_state("p", "users").cursor == CursorValue(CursorKind.INTEGER, "9")
 
 
+def test_twenty_batches_of_fifty_rows_take_one_job(bench):
+    bench.window("users", EventType.IDENTIFY_USER, batches=20, rows=50)
+    bench.deliver("users")
+    (job,) = bench.store.jobs("p")
+    assert len(bench.store.job_batches(job.id)) == 20
+    assert len(bench.imported()) == 1000
+
+
 def test_job_limits_cut_jobs(bench):
     bench.window("users", EventType.IDENTIFY_USER, batches=5, rows=4)
     bench.deliver("users", max_rows=8)

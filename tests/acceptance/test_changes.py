@@ -332,3 +332,23 @@ def test_arrow_sources_import_what_a_duckdb_file_does(pipeline: Pipeline, monkey
     assert pipeline.good().counts.added == 2
     counts = pipeline.good().counts
     assert (counts.unchanged, counts.duplicate) == (2, 1)
+
+
+# Properties
+
+
+def test_a_property_that_is_gone_or_retyped_stops_its_model(pipeline: Pipeline) -> None:
+    pipeline.sql("CREATE TABLE t (u VARCHAR, v INTEGER)", "INSERT INTO t VALUES ('u1', 1)")
+    header, sql = "event='identify_user'", "select u as user_id, {} from t"
+    pipeline.model("m", header, sql.format("v as seats, v as rank"))
+    assert pipeline.good().counts.delivered == 1
+    for changed, says in (("v as seats", "no longer sent: rank"), ("v as rank, u as seats", "changed type: seats")):
+        pipeline.model("m", header, sql.format(changed))
+        result = pipeline.one()
+        assert says in result.message
+        assert str(result.status) == "error"
+    assert len(pipeline.imported()) == 1, "nothing is sent"
+    pipeline.model("m", header + ", dropped=['rank']", sql.format("v as seats, v as more"))
+    result = pipeline.good()
+    assert result.counts.changed == 1
+    assert any("new properties: more" in warning for warning in result.warnings)
