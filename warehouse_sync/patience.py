@@ -57,8 +57,8 @@ class Patience:
         self._last_words = last_words
         self._deadline = None if limit is None else time.monotonic() + limit.total_seconds()
         self._limit = limit
-        self._asked_to_stop = threading.Event()
         self._signal = ""
+        self._wake = threading.Event()
         self._request: float | None = None
         self._queries: list[Breakable | None] = []
 
@@ -74,12 +74,12 @@ class Patience:
     @property
     def interruption(self) -> Interrupted | None:
         """What a signal asked for; None without one."""
-        return self._interrupted() if self._asked_to_stop.is_set() else None
+        return self._interrupted() if self._signal else None
 
     def stop_if_asked(self) -> None:
         """Raises Interrupted after a signal. Inside steps too: half an extraction is worth nothing, the time limit lets
         it finish."""
-        if self._asked_to_stop.is_set():
+        if self._signal:
             raise self._interrupted()
 
     def pause(self, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Patience:
         self.check()
         if self._deadline is not None:
             seconds = min(seconds, max(0.0, self._deadline - time.monotonic()))
-        self._asked_to_stop.wait(seconds)
+        self._wake.wait(seconds)
         self.check()
 
     @contextmanager
@@ -136,8 +136,8 @@ class Patience:
                 signal.signal(known, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        # Nothing here may wait for a lock: what was interrupted may hold it. The thread that watches ends a pause.
         self._signal = signal.Signals(number).name
-        self._asked_to_stop.set()
         for known in (signal.SIGTERM, signal.SIGINT):
             signal.signal(known, signal.SIG_DFL)
         self._interrupt()
@@ -147,7 +147,7 @@ class Patience:
             self._break_off(number, frame)
 
     def _watch(self, signals: socket.socket) -> None:
-        """Break off queries once a signal came; ends when the other end of `signals` is closed."""
+        """Break off pauses and queries once a signal came; ends when the other end of `signals` is closed."""
         stops, first, asked, late = (signal.SIGTERM, signal.SIGINT), 0.0, 0, False
         with signals:
             while True:
@@ -158,9 +158,10 @@ class Patience:
                     if received[0] in stops:
                         first, asked = first or time.monotonic(), asked + 1
                         signals.settimeout(WATCH)
+                        self._wake.set()
                 if not first:
                     continue
-                waited, unheard = time.monotonic() - first, not self._asked_to_stop.is_set()
+                waited, unheard = time.monotonic() - first, not self._signal
                 if unheard or (waited > STUCK / 2 and not late):
                     # Once it is heard, what runs is most likely what cleans up.
                     late = not unheard
