@@ -5,7 +5,7 @@ A run seals them, `plan` and `explain` look at them, unit tests compare them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,26 +23,13 @@ from warehouse_sync.inside import Inside, compare_inside
 from warehouse_sync.merge import check_snapshot, snapshot_of
 from warehouse_sync.prepare import Prepared, around
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
-from warehouse_sync.state.rows import NewReject, Window
+from warehouse_sync.state.rows import NewReject
 from warehouse_sync.values import Counts, CursorValue, Model
 from warehouse_sync.warehouses.base import Source, Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What came of one window: `settled` at once when it held nothing to send; `more` when it was but a slice."""
-
-    window: Window
-    counts: Counts
-    new_rejects: int
-    settled: bool
-    notes: Mapping[Note, int]
-    warnings: tuple[str, ...]
-    more: bool = False
 
 
 _BOUNDARY = f"(SELECT row_hash, cursor, sum(rows) AS rows FROM {SNAPSHOT}.boundary GROUP BY row_hash, cursor)"
