@@ -1,8 +1,8 @@
 """Fixtures of the fault programme, and the table of what was tried, which stands in the README.
 
-`told` looks every row up there, so that the table is never behind the tests. The whole of it, numbers included, comes
-from `WAREHOUSE_SYNC_TEST_FAULT_TABLE=README.md pytest -m '' -n 0 tests/faults`, and `test_table.py` compares it when
-all of these tests run in one process.
+`told` looks every row up there, so that the table is never behind the tests. Its numbers are those of all of them:
+`WAREHOUSE_SYNC_TEST_FAULT_TABLE=write pytest -m '' tests/faults` puts them into the README, and with `check` the tests
+fail where they are others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_table import TABLE, Told, tell, write
+from fault_table import CHECK, TABLE, WRITE, Told, differences, tell, tried, write
 from servers import Server, postgres_server
 
 from warehouse_sync.userpilot.sandbox import Sandbox
@@ -27,10 +27,24 @@ def told() -> Told:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the table, when that is asked for and all is well."""
+    """Hand over what was told to the process that collects; there, see to the table, when that is asked for."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["told"] = [[*row, times] for row, times in tried.items()]
+        return
     wanted = os.environ.get(TABLE)
-    if wanted and not session.testsfailed:
-        write(Path(wanted))
+    if wanted == WRITE and not session.testsfailed:
+        write()
+    elif wanted == CHECK and (wrong := differences()):
+        print("", *wrong, sep="\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker is done."""
+    for fault, outcome, times in getattr(node, "workeroutput", {}).get("told", []):
+        tried[fault, outcome] += times
 
 
 @pytest.fixture(scope="session")

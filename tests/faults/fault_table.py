@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 TABLE = "WAREHOUSE_SYNC_TEST_FAULT_TABLE"
-"""Names a file with the two marks: the table is written between them when the tests are over."""
+"""What becomes of the table when the tests are over: `check` compares the README's with it, `write` puts it there."""
+CHECK, WRITE = "check", "write"
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 
-_tried: Counter[tuple[str, str]] = Counter()
+tried: Counter[tuple[str, str]] = Counter()
+"""How often each row was told, in this process; in the one that collects, in all of them."""
 
 
 class Told(Protocol):
@@ -23,25 +25,33 @@ class Told(Protocol):
 
 def tell(fault: str, outcome: str, *, times: int = 1) -> None:
     """Count a row, and look it up in the README, unless that is being written."""
-    _tried[fault, outcome] += times
-    if TABLE not in os.environ:
-        known = [row.split(" | ")[0::2] for row in shown().splitlines()]
-        assert [f"| {fault}", f"{outcome} |"] in known, "README.md lacks this row: see tests/faults/conftest.py"
+    tried[fault, outcome] += times
+    if os.environ.get(TABLE) != WRITE:
+        assert (fault, outcome) in shown(), "README.md lacks this row: see tests/faults/conftest.py"
 
 
-def shown() -> str:
+def shown() -> Counter[tuple[str, str]]:
     """The table in the README."""
-    return README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip() + "\n"
+    table = README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    return Counter({(fault, outcome): int(times) for fault, times, outcome in rows})
 
 
-def tried() -> str:
-    """The table of what was tried so far, as Markdown, in the order in which it was first told."""
+def write() -> None:
+    """Put what was tried into the README: known rows stay in their order, new ones follow."""
+    known = list(shown())
+    order = [*filter(tried.__contains__, known), *sorted(tried.keys() - set(known))]
     lines = ["| Fault | Tried | What happened |", "|---|--:|---|"]
-    lines += [f"| {fault} | {times} | {outcome} |" for (fault, outcome), times in _tried.items()]
-    return "\n".join(lines) + "\n"
+    lines += [f"| {fault} | {tried[fault, outcome]} | {outcome} |" for fault, outcome in order]
+    head, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    README.write_text("\n".join([head + begin, *lines, "", END]) + rest.partition(END)[2], encoding="utf-8")
 
 
-def write(path: Path) -> None:
-    """Put the table between the marks of that file."""
-    head, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    path.write_text(f"{head}{begin}\n{tried()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+def differences() -> list[str]:
+    """What of the README's table is not what was tried."""
+    known = shown()
+    return [
+        f"{fault}: the README says {known[fault, outcome]}, tried {tried[fault, outcome]}"
+        for fault, outcome in {**known, **tried}
+        if known[fault, outcome] != tried[fault, outcome]
+    ]

@@ -76,7 +76,7 @@ def runs_under_fire(world: World, nursery: Nursery, rounds: int, seed: int) -> t
     return died, seed
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_runs_that_are_killed_at_random_moments(tmp_path, make_world, nursery: Nursery, told, rounds):
     with Sandbox(tmp_path / "busy", job_seconds=0.05) as sandbox:
         world: World = make_world(sandbox=sandbox)

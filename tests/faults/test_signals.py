@@ -47,7 +47,7 @@ def sqlite(request: pytest.FixtureRequest, folder: Path) -> tuple[str, str]:
     return "{type: sqlalchemy, url: 'sqlite:///w.sqlite'}", f"({numbers}) t"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [postgres, psycopg, pymysql, sqlite], ids=lambda kind: kind.__name__)
 def test_a_signal_while_a_driver_waits(
     request: pytest.FixtureRequest, tmp_path: Path, server: Sandbox, nursery: Nursery, told: Any, kind: Any, number: Any
