@@ -1,4 +1,4 @@
-"""A signal at the worst moment of a pause: on any line of it, in the middle of a lock's own code too."""
+"""A signal at the worst moment: on any line of a pause, in the middle of a lock's own code; inside a finalizer."""
 
 from __future__ import annotations
 
@@ -62,3 +62,20 @@ def test_a_signal_on_any_line_of_a_pause_ends_it(number: signal.Signals) -> None
     for worst in range(waiting + 1):
         with pytest.raises(Interrupted, match=number.name):
             paused(LONG, lambda line, worst=worst: signal.raise_signal(number) if line == worst else None)
+
+
+def test_a_signal_inside_a_finalizer_ends_the_request_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def request() -> None:
+        with time_to_wait.request():
+            thing = Finalized()
+            del thing
+            time.sleep(LONG)
+
+    time_to_wait = Patience()
+    with time_to_wait.signals(), pytest.raises(Interrupted, match="SIGTERM"):
+        request()
+    assert capfd.readouterr().err == ""

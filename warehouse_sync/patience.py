@@ -15,15 +15,20 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from warehouse_sync.errors import Interrupted, TimeLimit
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most, unless the API asks for more."""
@@ -35,6 +40,8 @@ STUCK = 4.0
 """Seconds after a signal, until a run that is still inside a query is ended from outside."""
 WATCH = 0.2
 """Seconds between two tries to break off a query: the first may come just before the query begins."""
+AGAIN = 0.01
+"""Seconds until a request is broken off once more, where the first time came to nothing."""
 
 _dice = random.SystemRandom()
 
@@ -119,9 +126,10 @@ class Patience:
             yield
             return
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-        before = {number: signal.getsignal(number) for number in numbers}
+        before, unraisable = {number: signal.getsignal(number) for number in numbers}, sys.unraisablehook
         for number in numbers:
             signal.signal(number, self._break_off if number is signal.SIGALRM else self._ask)
+        sys.unraisablehook = partial(self._unraised, unraisable)
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         wakened = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
@@ -130,6 +138,7 @@ class Patience:
             yield
         finally:
             signal.set_wakeup_fd(wakened)
+            sys.unraisablehook = unraisable
             theirs.close()
             signal.setitimer(signal.ITIMER_REAL, 0)
             for known, handler in before.items():
@@ -183,6 +192,14 @@ class Patience:
         if self._request is not None:
             self._request = None
             raise self._interrupted()
+
+    def _unraised(self, others: Callable[[UnraisableHookArgs], Any], what: UnraisableHookArgs) -> None:
+        """Python passes over what is raised in a finalizer, and the signal may have found one: a moment later again."""
+        if not isinstance(what.exc_value, Interrupted):
+            others(what)
+            return
+        self._request = AGAIN
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(
