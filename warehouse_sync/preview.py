@@ -21,7 +21,7 @@ from warehouse_sync.extract import since_then
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.parts import engine_of, shelf_of, warehouse_of
-from warehouse_sync.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.prepare import Policy, Prepared, Request, around, prepare
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel
@@ -139,6 +139,8 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
     known = context.store.model_state(context.pipeline, model.name)
     prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, request))
     warnings = (*prepared.warnings, *first_look(known, prepared, warehouse))
+    # Before the rows: a warehouse reads one query at a time.
+    columns = columns_of(prepared, warehouse)
     with opened(context, prepared, warehouse) as reading:
         sent = Pile(reading.source.connection.cursor(), "sent")
         for rows in reading.rows(policy.max_line):
@@ -152,7 +154,7 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
             model.name,
             None,
             reading.counts(relation),
-            columns_of(prepared, warehouse),
+            columns,
             _keys(reading, relation, losers),
             dict(reasons.most_common()),
             warnings,
@@ -171,11 +173,20 @@ def _with_place(rows: pa.RecordBatch, start: int) -> pa.RecordBatch:
 
 def columns_of(prepared: Prepared, warehouse: Warehouse) -> tuple[ColumnPlan, ...]:
     """One line per column of the model: the field or property that it becomes, its type there, its share of NULLs."""
+    import duckdb
+
     columns = prepared.schema.names
-    tests = ", ".join(f"count({warehouse.quote(column)})" for column in columns)
-    source = warehouse.open(f"SELECT count(*), {tests} FROM (\n{prepared.sql}\n) AS counted")
-    ((total, *present),) = source.connection.sql(f"FROM {source.relation}").fetchall()
-    shares = [1 - there / total if total else None for there in present]
+    # Names of our own: two columns must not be called `count`, nor be taken for the model's.
+    counted = ["*", *map(warehouse.quote, columns)]
+    tests = ", ".join(f"count({what}) AS warehouse_sync_{place}" for place, what in enumerate(counted))
+    with around(prepared.model):
+        source = warehouse.open(f"SELECT {tests} FROM (\n{prepared.sql}\n) AS counted")
+        try:
+            ((total, *present),) = source.connection.sql(f"FROM {source.relation}").fetchall()
+        except duckdb.Error as error:
+            raise warehouse.explain(error) from None
+    # Some warehouses count in decimals.
+    shares = [1 - int(there) / int(total) if total else None for there in present]
     return tuple(_column_plan(prepared.encoding, column, share) for column, share in zip(columns, shares, strict=True))
 
 

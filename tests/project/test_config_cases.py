@@ -55,11 +55,12 @@ LEAVES = {
     "duckdb": "path token attach",
     "snowflake": (
         "account user password private_key_path private_key private_key_passphrase token authenticator role warehouse "
-        "database schema query_tag client_session_keep_alive connect_retries connect_timeout host port protocol"
+        "database schema query_tag client_session_keep_alive connect_retries connect_timeout statement_timeout host "
+        "port protocol"
     ),
     "postgres": (
         "host port user password dbname schema search_path role sslmode sslcert sslkey sslrootcert keepalives_idle "
-        "connect_timeout"
+        "connect_timeout statement_timeout"
     ),
     "sqlalchemy": "url",
 }

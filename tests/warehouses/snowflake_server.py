@@ -1,10 +1,12 @@
 """A Snowflake for tests: fakesnow, in its own environment, with the answers that the newer connector also wants.
 
 Added to fakesnow: a master token and lifetimes at login; passwords and key pairs that are really checked; NULL
-timestamps; ALTER SESSION (remembered, shown at /test/session); results cut into gzipped chunks of CHUNK rows.
+timestamps; ALTER SESSION (remembered, shown at /test/session); results cut into gzipped chunks of CHUNK rows;
+SYSTEM$WAIT, and the two ways to cancel what a session runs.
 Usage: python snowflake_server.py PORT PUBLIC_KEY_FILE
 """
 
+import asyncio
 import base64
 import gzip
 import json
@@ -26,6 +28,8 @@ CHUNK = 10_000
 PORT, PUBLIC_KEY = int(sys.argv[1]), serialization.load_pem_public_key(Path(sys.argv[2]).read_bytes())
 chunks: dict[str, bytes] = {}
 session: dict = {}
+waiting: list[asyncio.Event] = []
+one_at_a_time = asyncio.Lock()
 _plain_struct = fakesnow.arrow.timestamp_to_sf_struct
 
 
@@ -68,7 +72,12 @@ async def login(request):
         return refused("390197", "Multi-factor authentication is required for this account.")
     session.update({k.upper(): str(v) for k, v in data.get("SESSION_PARAMETERS", {}).items()})
     answer = json.loads((await fakesnow.server.login_request(request)).body)
-    answer["data"] |= {"masterToken": "m", "sessionId": 1, "validityInSeconds": 3600, "masterValidityInSeconds": 14400}
+    answer["data"] |= {
+        "masterToken": "m",
+        "sessionId": session["logins"],
+        "validityInSeconds": 3600,
+        "masterValidityInSeconds": 14400,
+    }
     return JSONResponse(answer)
 
 
@@ -80,17 +89,53 @@ async def query(request):
     if setting:
         session[setting[1].upper()] = setting[2]
         asked["sqlText"] = "SELECT 'Statement executed successfully.' AS status"
+    cancelled = re.search(r"SYSTEM\$CANCEL_ALL_QUERIES\((\d+)\)", asked["sqlText"], re.I)
+    if cancelled:
+        session["cancelled"] = [*session.get("cancelled", []), int(cancelled[1])]
+        asked["sqlText"] = f"SELECT '{cancel()} queries cancelled.' AS status"
+    wait = re.search(r"SYSTEM\$WAIT\((\d+)\)", asked["sqlText"], re.I)
+    if wait:
+        asked["sqlText"] = asked["sqlText"].replace(wait[0], "'waited'")
+        if not asked.get("describeOnly") and await wait_for_a_cancel(int(wait[1])):
+            return refused("000604", "SQL execution canceled")
     request._body = json.dumps(asked).encode()
     request.scope["headers"] = [(k, v) for k, v in request.scope["headers"] if k != b"content-encoding"]
     if hasattr(request, "_headers"):
         del request._headers
-    answer = await fakesnow.server.query_request(request)
+    # Two statements of one session at a time are too much for it.
+    async with one_at_a_time:
+        answer = await fakesnow.server.query_request(request)
     found = json.loads(answer.body)
     data = found.get("data") or {}
     if found.get("success") and data.get("rowsetBase64") and data.get("total", 0) > CHUNK:
         cut(data, str(len(chunks)))
         return JSONResponse(found)
     return answer
+
+
+async def wait_for_a_cancel(seconds):
+    """True when somebody cancelled in that time."""
+    mine = asyncio.Event()
+    waiting.append(mine)
+    try:
+        await asyncio.wait_for(mine.wait(), seconds)
+    except TimeoutError:
+        return False
+    finally:
+        waiting.remove(mine)
+    return True
+
+
+def cancel():
+    for one in waiting:
+        one.set()
+    return len(waiting)
+
+
+async def abort(request):
+    session["aborted"] = session.get("aborted", 0) + 1
+    cancel()
+    return JSONResponse({"success": True})
 
 
 def cut(data, name):
@@ -125,8 +170,9 @@ routes = [
     Route("/session/v1/login-request", login, methods=["POST"]),
     Route("/queries/v1/query-request", query, methods=["POST"]),
     Route("/test/chunk/{key}", chunk),
-    Route("/test/session", lambda _: JSONResponse(session)),
-    *(r for r in fakesnow.server.routes if r.path not in ("/session/v1/login-request", "/queries/v1/query-request")),
+    Route("/test/session", lambda _: JSONResponse(session | {"waiting": len(waiting)})),
+    Route("/queries/v1/abort-request", abort, methods=["POST"]),
+    *fakesnow.server.routes,
 ]
 
 if __name__ == "__main__":

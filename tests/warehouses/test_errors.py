@@ -143,6 +143,15 @@ def test_the_servers_time_limits(mariadb_bed: Bed, postgres_bed: Bed, tmp_path: 
         assert "models/broken.sql: " in said
 
 
+def test_a_time_limit_of_the_yaml(postgres_bed: Bed, tmp_path: Path) -> None:
+    limited = _changed(postgres_bed, statement_timeout="1s")
+    sql = f"{HEADER}SELECT 1 AS _id, 'u' AS user_id, 'e' || pg_sleep(20) AS event_name, NULL AS inserted_at"
+    said = error_of(attempt(limited, tmp_path, {"broken": sql}))
+    assert "models/broken.sql: " in said
+    assert "stopped the query at `statement_timeout`, 0:00:01" in said
+    assert "raise `warehouse.statement_timeout`" in said
+
+
 WRONG = "wrongsecret"
 
 

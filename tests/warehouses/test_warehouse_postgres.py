@@ -160,13 +160,14 @@ def test_a_function_cannot_write_either(postgres_bed: Bed) -> None:
         ({"schema": "nowhere"}, "has no schema nowhere"),
         ({"sslmode": "verify-full", "sslrootcert": "other.crt"}, "certificate"),
         ({"sslmode": "verify-full", "sslrootcert": "missing.crt"}, "cannot be verified"),
+        ({"sslmode": "verify-full", "sslrootcert": "system"}, "certificate"),
         ({"host": "/nowhere"}, "has no socket there"),
     ],
 )
 def test_no_way_in(postgres_bed: Bed, tmp_path, changed: dict[str, object], message: str) -> None:
     if changed.get("sslrootcert") == "other.crt":
         certificate(tmp_path, "other", "root")
-    if "sslrootcert" in changed:
+    if str(changed.get("sslrootcert")).endswith(".crt"):
         changed = changed | {"sslrootcert": tmp_path / str(changed["sslrootcert"])}
     if changed.get("port") == "free":
         changed = {"port": free_port()}
@@ -258,14 +259,44 @@ def test_role_and_search_path(postgres_bed: Bed) -> None:
     postgres_bed.execute('DROP SCHEMA "Marts" CASCADE', "DROP ROLE marts")
 
 
-def test_statement_timeout(postgres_bed: Bed) -> None:
-    postgres_bed.execute(f"ALTER DATABASE {postgres_bed.settings['dbname']} SET statement_timeout = 200")
-    warehouse = postgres_bed.open()
-    source = warehouse.open("SELECT pg_sleep(5)::text AS x")
+@pytest.mark.parametrize("ours", [True, False])
+def test_statement_timeout(postgres_bed: Bed, ours: bool) -> None:
+    """The YAML's limit stands before that of the database."""
+    server = "60s" if ours else "500ms"
+    postgres_bed.execute(f"ALTER DATABASE {postgres_bed.settings['dbname']} SET statement_timeout = '{server}'")
+    warehouse = postgres_bed.open(statement_timeout=timedelta(milliseconds=500) if ours else None)
+    # Once while the rows come, and once before.
+    source = warehouse.open(
+        "SELECT i, CASE WHEN i = 9000 THEN pg_sleep(5)::text END AS x FROM generate_series(1, 9000) n(i)"
+    )
     with pytest.raises(duckdb.Error) as caught:
         rows(source)
-    assert "`statement_timeout`" in warehouse.explain(caught.value).message
+    said = [warehouse.explain(caught.value)]
+    with pytest.raises(WarehouseError) as refused:
+        warehouse.scalar("SELECT pg_sleep(5)::text")
+    said.append(refused.value)
+    for error in said:
+        assert not isinstance(error, ConnectionLost)
+        assert ("`statement_timeout`, 0:00:00.5" if ours else "`statement_timeout` of its role or") in error.message
+        assert warehouse.place in error.message
+        assert "raise `warehouse.statement_timeout`" in str(error)
+    assert rows(warehouse.open("SELECT 1 AS a")) == [(1,)]
     warehouse.close()
+
+
+def test_a_query_that_somebody_cancels(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:
+    source = postgres_only.open("SELECT i, pg_sleep(0)::text AS t FROM generate_series(1, 2000000) AS n(i)")
+    reader = source.connection.sql(f"FROM {source.relation}").to_arrow_reader(2048)
+    reader.read_next_batch()
+    postgres_bed.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'warehouse-sync%' AND datname = current_database()"
+    )
+    with pytest.raises((duckdb.Error, OSError)) as caught:
+        for _ in reader:
+            pass
+    assert "asked to cancel the query" in postgres_only.explain(caught.value).message
+    assert rows(postgres_only.open("SELECT 1 AS a")) == [(1,)]
 
 
 def test_a_lost_connection_is_opened_again(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:

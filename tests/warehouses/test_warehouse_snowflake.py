@@ -6,7 +6,7 @@ import base64
 import time as time_of_day
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -335,6 +335,9 @@ def test_arguments_of_the_two_connectors() -> None:
     assert old["client_session_keep_alive"] is new["client_session_keep_alive"] is False
     assert arguments(settings | {"client_session_keep_alive": True}, "tag", 5)["client_session_keep_alive"] is True
     assert arguments(settings | {"connect_timeout": None}, "tag", 5)["login_timeout"] == 60
+    assert "STATEMENT_TIMEOUT_IN_SECONDS" not in new["session_parameters"]
+    limited = arguments(settings | {"statement_timeout": timedelta(seconds=1.5)}, "tag", 5)
+    assert limited["session_parameters"]["STATEMENT_TIMEOUT_IN_SECONDS"] == 2
     token = {"account": "a", "authenticator": "programmatic_access_token", "token": "t"}
     assert arguments(token, "tag", 5).items() >= token.items()
 
@@ -358,6 +361,14 @@ def test_the_history_names_pipeline_run_and_model(snowflake_bed: Bed, session: S
     own.label("users")
     assert session_parameters(port)["QUERY_TAG"] == "mine"
     own.close()
+
+
+@pytest.mark.slow
+def test_the_time_limit_of_the_session(snowflake_bed: Bed) -> None:
+    warehouse = snowflake_bed.open(statement_timeout=timedelta(minutes=30))
+    port = int(snowflake_bed.settings["port"])
+    assert session_parameters(port)["STATEMENT_TIMEOUT_IN_SECONDS"] == "1800"
+    warehouse.close()
 
 
 @pytest.mark.slow

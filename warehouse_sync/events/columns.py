@@ -37,13 +37,14 @@ class Returned:
         """Reads the schema; two columns that differ only by case are a ModelError: SQL could not tell them apart."""
         seen: dict[str, str] = {}
         for name in schema.names:
-            other = seen.setdefault(name.casefold(), name)
-            if other is not name:
+            other = seen.get(name.casefold())
+            if other is not None:
                 raise ModelError(
                     f"the query returns two columns named {name!r} and {other!r}",
                     path=model.path,
                     hint="Give one of them another name: names are compared without case.",
                 )
+            seen[name.casefold()] = name
         return cls(model, {field.name: field for field in schema})
 
     def find(self, name: str) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -12,10 +15,11 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    WrapValidator,
     model_validator,
 )
 
-from warehouse_sync.project import places
+from warehouse_sync.project import places, units
 from warehouse_sync.project.fields import (
     Count,
     CountOrZero,
@@ -26,12 +30,30 @@ from warehouse_sync.project.fields import (
     OrAbsent,
     OrNothing,
     Port,
+    PositiveDuration,
     Secret,
     Text,
     Truth,
     WarehouseUrl,
     context_of,
 )
+
+_LONGEST_STATEMENT = timedelta(days=7)
+"""Snowflake's own limit; PostgreSQL's is a little above it."""
+
+
+def _within_a_week(value: timedelta) -> timedelta:
+    if value > _LONGEST_STATEMENT:
+        raise units.UnitError("must be at most 7 days")
+    return value
+
+
+_SYSTEM = "system"
+"""libpq's word for the certificates that the machine trusts."""
+
+_OrSystem = WrapValidator(lambda value, path: Path(_SYSTEM) if value == _SYSTEM else path(value))
+
+StatementTimeout = Annotated[PositiveDuration, AfterValidator(_within_a_week)]
 
 
 class Section(BaseModel):
@@ -122,7 +144,9 @@ class SnowflakeWarehouse(Section):
     connect_retries: CountOrZero = 1
     """How often a failed connection is tried again."""
     connect_timeout: Annotated[Count | None, OrNothing] = None
-    """Seconds to wait for a connection; the driver's default if left out."""
+    """Seconds to wait for a connection; 60 if left out."""
+    statement_timeout: Annotated[StatementTimeout | None, OrNothing] = None
+    """How long one query may run (STATEMENT_TIMEOUT_IN_SECONDS); the user's or the account's limit if left out."""
     host: Annotated[Text | None, OrAbsent] = None
     """Host, if it is not derived from the account."""
     port: Annotated[Port | None, OrNothing] = None
@@ -160,12 +184,14 @@ class PostgresWarehouse(Section):
     """Client certificate, relative to this file."""
     sslkey: Annotated[FilePath | None, OrAbsent] = None
     """Key of the client certificate, relative to this file."""
-    sslrootcert: Annotated[FilePath | None, OrAbsent] = None
-    """Certificates of the authorities, relative to this file."""
+    sslrootcert: Annotated[FilePath | None, OrAbsent, _OrSystem] = None
+    """Certificates of the authorities, relative to this file; `system` for those that this machine trusts."""
     keepalives_idle: CountOrZero = 0
     """Seconds of silence before a TCP keepalive; 0 for the system's default."""
     connect_timeout: CountOrZero = 10
     """Seconds to wait for a connection."""
+    statement_timeout: Annotated[StatementTimeout | None, OrNothing] = None
+    """How long one query may run, its rows read included; the role's or the server's limit if left out."""
 
 
 class SqlAlchemyWarehouse(Section):

@@ -91,7 +91,8 @@ class Warehouse(Protocol):
         ...
 
     def scalar(self, sql: str) -> Any:
-        """The one value of a one-row, one-column query."""
+        """The one value of a one-row, one-column query; None for no row, for a time outside the years 1 to 9999
+        (infinite, BC, a zero date), and for a numeric that is no number."""
         ...
 
     def now(self) -> datetime:

@@ -23,6 +23,8 @@ _MOTHERDUCK = ("md:", "motherduck:")
 _RESERVED = ("main", "memory", "system", "temp")
 """Names that DuckDB gives to catalogs and schemas of its own."""
 
+_ENDS = ("9999-12-31", "0001-01-01")
+
 _SAFE_ERRORS = ("Catalog Error", "Binder Error", "Parser Error", "Syntax Error")
 """Errors whose first line speaks of names in the SQL; all others may print values of rows."""
 
@@ -145,11 +147,16 @@ class DuckDBWarehouse:
         import duckdb
 
         try:
+            result = self.connection.execute(sql)
+            is_time = str(result.description[0][1]).startswith(("DATE", "TIMESTAMP"))
             # All of it: a result that is not read to its end keeps the connection busy.
-            rows = self.connection.execute(sql).fetchall()
+            rows = result.fetchall()
         except duckdb.Error as error:
             raise self.explain(error) from None
-        return rows[0][0] if rows else None
+        value = rows[0][0] if rows else None
+        # Python's last and first moment stand for infinity; what its calendar does not have comes as text.
+        is_no_moment = is_time and (isinstance(value, str) or str(value).startswith(_ENDS))
+        return None if is_no_moment else value
 
     def now(self) -> datetime:
         """See `Warehouse.now`; the embedded engine has the machine's clock."""

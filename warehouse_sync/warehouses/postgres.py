@@ -8,8 +8,9 @@ a parameter would cost ADBC its COPY and with it the streaming. What the driver 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
@@ -97,10 +98,14 @@ class PostgresWarehouse:
                 raise self._failed(error) from None
         if not found.num_rows:
             return None
-        value = found.column(0)[0].as_py()
-        # numeric comes as its digits.
-        is_number = getattr(found.field(0).type, "type_name", "") == "numeric"
-        return Decimal(value) if is_number and value is not None else value
+        try:
+            value = found.column(0)[0].as_py()
+        except (OverflowError, ValueError):
+            return None  # Infinity, or a year that Python's calendar does not have.
+        if value is None or getattr(found.field(0).type, "type_name", "") != "numeric":
+            return value
+        number = Decimal(value)  # numeric comes as its digits.
+        return number if number.is_finite() else None
 
     def now(self) -> datetime:
         """See `Warehouse.now`."""
@@ -173,6 +178,8 @@ class PostgresWarehouse:
         self.dialect = "redshift" if is_redshift else "postgres"
         for statement in _REDSHIFT_SESSION if is_redshift else _SESSION:
             self._run(statement)
+        if self._limit is not None:
+            self._run(f"SET statement_timeout = {ceil(self._limit.total_seconds() * 1000)}")
         if role:
             try:
                 self._run(f"SET ROLE {name_literal(role)}")
@@ -189,6 +196,11 @@ class PostgresWarehouse:
             path = f"{name_literal(schema)}, public"
         if path:
             self.scalar(f"SELECT set_config('search_path', {text_literal(path)}, false)")
+
+    @property
+    def _limit(self) -> timedelta | None:
+        limit: timedelta | None = self._settings.get("statement_timeout")
+        return limit
 
     @property
     def _is_redshift(self) -> bool:
@@ -215,7 +227,7 @@ class PostgresWarehouse:
 
     def _failed(self, error: Exception) -> WarehouseError:
         """The error in our words; its transaction is over. A connection that does not answer to that is lost."""
-        explained = errors.reading(error, self.place)
+        explained = errors.reading(error, self.place, self._limit)
         if not isinstance(explained, ConnectionLost) and not self._answers():
             explained = errors.lost(self.place)
         if isinstance(explained, ConnectionLost):

@@ -7,24 +7,42 @@ only. Of the server's own sentences those are shown that can name nothing but ta
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 
 _NAMING = {
+    "0A000": "",
     "42501": "grant what is missing to the role: a sync needs USAGE on the schema and SELECT on the tables.",
     "42601": "",
+    "42701": "",
     "42702": "",
     "42703": "",
     "42704": "",
+    "42712": "",
     "42725": "",
     "42803": "",
     "42804": "",
+    "42809": "",
+    "42846": "",
     "42883": "",
+    "42P18": "",
+    "55000": "",
     "42P01": "unqualified names are looked up in `warehouse.search_path`, or `warehouse.schema` and public.",
     "3F000": "",
     "25006": "a model only reads: the session and its transactions are read-only.",
 }
 """SQLSTATEs whose message speaks of the SQL alone, each with its hint."""
+
+_PLAIN = re.compile(
+    r"division by zero|numeric field overflow|more than one row returned by a subquery used as an expression"
+    r"|(?:smallint|integer|bigint|interval|timestamp|date) out of range|value out of range: (?:over|under)flow"
+    r"|could not write to file|No space left on device|out of memory|temporary file size exceeds temp_file_limit"
+)
+"""Parts of sentences about rows that name no value, with or without an SQLSTATE."""
+
+_CANCELLED = "57014"
+"""For Redshift this is a statement's timeout too."""
 
 _LOST = (
     "server closed the connection",
@@ -37,6 +55,8 @@ _LOST = (
     "SSL connection has been closed",
 )
 
+_LOOK = "run the compiled SQL (`warehouse-sync compile -s MODEL`) in psql to see it."
+
 _CONNECTING: tuple[tuple[str, str, str], ...] = (
     ("Connection refused", "refuses connections", "is the server running there, and is the port right?"),
     ("could not translate host name", "has a host name that nobody knows", "check `warehouse.host`."),
@@ -46,7 +66,7 @@ _CONNECTING: tuple[tuple[str, str, str], ...] = (
     ("No such file or directory", "has no socket there", "`warehouse.host` is a folder: it has to hold the socket."),
     ("does not support SSL", "does not speak TLS", "set `warehouse.sslmode: prefer`, or switch TLS on in the server."),
     ("no encryption", "takes no connection without TLS", "set `warehouse.sslmode: require`."),
-    ("root certificate file", "cannot be verified", "set `warehouse.sslrootcert`; `verify-full` needs it."),
+    ("root certificate file", "cannot be verified", "set `warehouse.sslrootcert` to a file, or to `system`."),
     ("certificate", "and its certificate do not match", "check `sslrootcert`, `sslcert`, `sslkey` and the host name."),
     ("SSL error", "broke off the TLS handshake", "check `sslmode`, `sslcert` and `sslkey`."),
     ("no password supplied", "wants a password", "set `warehouse.password`, PGPASSWORD or ~/.pgpass."),
@@ -74,25 +94,37 @@ def connecting(error: Exception, place: str) -> WarehouseError:
     )
 
 
-def reading(error: Exception, place: str) -> WarehouseError:
-    """Why a statement or its rows failed. `line` is the line of the SQL text, 0 when the server names none."""
+def reading(error: Exception, place: str, limit: timedelta | None = None) -> WarehouseError:
+    """Why a statement or its rows failed; `limit` is the session's own `statement_timeout`.
+
+    `line` is the line of the SQL text, 0 when the server names none.
+    """
     text, state = str(error), getattr(error, "sqlstate", None) or ""
     if any(mark in text for mark in _LOST) or state.startswith(("08", "57P")) or state == "40001":
         return lost(place)
     if "statement timeout" in text:
+        whose = "the `statement_timeout` of its role or server" if limit is None else f"`statement_timeout`, {limit}"
         return WarehouseError(
-            "PostgreSQL stopped the query at its `statement_timeout`",
-            hint="`ALTER ROLE … SET statement_timeout` gives the role of the sync more time; `slice` asks for less.",
+            f"PostgreSQL at {place} stopped the query at {whose}",
+            hint="raise `warehouse.statement_timeout`, or let the query read less: a `cursor` with an index, `slice`.",
+        )
+    if state == _CANCELLED or "due to user request" in text:
+        return WarehouseError(
+            f"PostgreSQL at {place} was asked to cancel the query",
+            hint="somebody did, or a rule of the server; `warehouse.statement_timeout` is a limit of your own.",
         )
     if state in _NAMING:
         line = re.search(r"^LINE (\d+):", text, re.MULTILINE)
         return WarehouseError(
             f"PostgreSQL: {_primary(error)}", line=int(line.group(1)) if line else 0, hint=_NAMING[state]
         )
+    plain = _PLAIN.search(text)
+    if plain is not None:
+        return WarehouseError(f"PostgreSQL: {plain.group(0)}", hint=_LOOK)
     which = f" (SQLSTATE {state})" if state else ""
     return WarehouseError(
         f"PostgreSQL stopped while it read this model{which}; its text is not shown because it can hold values of rows",
-        hint="run the compiled SQL (`warehouse-sync compile -s MODEL`) in psql to see it.",
+        hint=_LOOK,
     )
 
 

@@ -87,17 +87,17 @@ def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:
 
 
 def _infinite(name: str, type_: pa.DataType) -> str:
-    """The driver moves infinity from one epoch to the other like any value, past the end of the integers."""
+    """The driver moves infinity from one epoch to the other like any value, past the end of the integers; and with it
+    the last 29 years that PostgreSQL has, which the engine does not."""
     import pyarrow as pa
 
     if pa.types.is_date(type_):
-        past, never = 2**31 - 1 + _EPOCH_DAYS - 2**32, -(2**31) + _EPOCH_DAYS
-        number, kind = f"({name} - DATE '1970-01-01')", "DATE"
+        number, never, kind = f"({name} - DATE '1970-01-01')", -(2**31) + _EPOCH_DAYS, "DATE"
     else:
-        past, never = 2**63 - 1 + _EPOCH_US - 2**64, -(2**63) + _EPOCH_US
-        number, kind = f"epoch_us({name})", "TIMESTAMP" if type_.tz is None else "TIMESTAMPTZ"
-    ends = f"WHEN {past} THEN 'infinity'::{kind} WHEN {never} THEN '-infinity'::{kind}"
-    return f"CASE {number} {ends} ELSE {name} END"
+        number, never = f"epoch_us({name})", -(2**63) + _EPOCH_US
+        kind = "TIMESTAMP" if type_.tz is None else "TIMESTAMPTZ"
+    ends = f"WHEN {number} < {never} THEN 'infinity'::{kind} WHEN {number} = {never} THEN '-infinity'::{kind}"
+    return f"CASE {ends} ELSE {name} END"
 
 
 def _hinted(name: str, type_: pa.DataType, hint: str) -> pa.Field:

@@ -116,7 +116,7 @@ def array_of(values: Sequence[Any], field: pa.Field, type_: pa.DataType) -> pa.A
         return pa.array(values, type_)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         pass
-    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
+    if is_time(type_):
         # MySQL's zero dates come as text; they are no moment, and NULL is what a strict server would hold.
         kept = date if pa.types.is_date(type_) else datetime
         values = [value if isinstance(value, kept) else None for value in values]
@@ -125,6 +125,13 @@ def array_of(values: Sequence[Any], field: pa.Field, type_: pa.DataType) -> pa.A
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         kinds = {type(value) for value in values} - {type(None)}
         raise _mixed(field.name, kinds, f"values that do not fit {type_}") from None
+
+
+def is_time(type_: pa.DataType) -> bool:
+    """True for dates and timestamps."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
 
 
 def _texts(values: Sequence[Any], hint: str, *, is_number: bool) -> pa.Array:
@@ -140,7 +147,11 @@ def _texts(values: Sequence[Any], hint: str, *, is_number: bool) -> pa.Array:
         return pa.array(values, pa.string())
     except (pa.ArrowInvalid, UnicodeError):
         # Not UTF-8: the engine takes it as it is, and the row is refused there.
-        return pa.array(values, pa.binary()).view(pa.string())
+        return pa.array([_bytes(value) for value in values], pa.binary()).view(pa.string())
+
+
+def _bytes(value: Any) -> Any:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def _digits(value: Any) -> str | None:

@@ -6,8 +6,10 @@ read-only session: that a model only reads is held by the check that it is one q
 
 from __future__ import annotations
 
+import _thread
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ class SnowflakeWarehouse:
         self._connection: Any = None
         self._reading: tuple[Any, Feed] | None = None
         self._spent = Spent()
+        self._cancelling = False
         self._connect()
 
     def label(self, model: str) -> None:
@@ -96,7 +99,24 @@ class SnowflakeWarehouse:
         return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
 
     def interrupt(self) -> None:
-        """See `Warehouse.interrupt`; the connector has no way to do it from another thread without a second request."""
+        """See `Warehouse.interrupt`; a second statement of the session cancels all that it runs, as Snowflake's page
+        "Canceling statements" has it.
+
+        It is sent by a thread of its own: a signal's handler has stopped the main thread anywhere, maybe where it holds
+        one of the connector's locks, or one of `threading`'s, which is why that module does not start it.
+        """
+        connection = self._connection
+        if connection is not None and not self._cancelling:
+            self._cancelling = True
+            _thread.start_new_thread(self._cancel, (connection,))
+
+    def _cancel(self, connection: Any) -> None:
+        try:
+            # Whatever it says, of a broken connection maybe: whoever asked asks again.
+            with suppress(Exception):
+                connection.cursor().execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({connection.session_id})").close()
+        finally:
+            self._cancelling = False
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -110,7 +130,7 @@ class SnowflakeWarehouse:
 
         self._stop_reading()
         try:
-            with self._session().cursor() as cursor:
+            with self._session().cursor() as cursor, _signals_passed_on():
                 described = cursor.describe(sql)
         except Error as error:
             explained = self._failed(error)
@@ -129,7 +149,8 @@ class SnowflakeWarehouse:
         self._stop_reading()
         cursor = self._session().cursor()
         try:
-            return cursor.execute(sql)
+            with _signals_passed_on():
+                return cursor.execute(sql)
         except Error as error:
             cursor.close()
             raise self._failed(error) from None
@@ -182,6 +203,19 @@ class SnowflakeWarehouse:
             self._spent.add(feed)
             cursor.close()
         self._spent.close()
+
+
+@contextmanager
+def _signals_passed_on() -> Iterator[None]:
+    """Connector 4 catches SIGINT itself while it waits, and cancels that one statement: whoever else waits for the
+    signal is told. Raises WarehouseError then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(signal.SIGINT, None)
+        raise errors.cancelled() from None
 
 
 def _batches(cursor: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -44,7 +44,11 @@ _NAMING: dict[int, str] = {
 _STOPPED: dict[int, tuple[str, str]] = {
     604: ("the query was cancelled", "somebody, or the account's resource monitor, ended it."),
     606: ("there is no warehouse to run the query", "check `warehouse.warehouse`, and that its USAGE is granted."),
-    630: ("the query reached STATEMENT_TIMEOUT_IN_SECONDS", "raise it for the user of the sync, or set `slice`."),
+    630: (
+        "the query reached STATEMENT_TIMEOUT_IN_SECONDS",
+        "raise `warehouse.statement_timeout` (the virtual warehouse can have a lower one), or let the query read less:"
+        " a `cursor`, `slice`.",
+    ),
     90073: ("the warehouse cannot be resumed: its resource monitor has reached its limit", "ask the administrator."),
 }
 
@@ -95,6 +99,12 @@ def reading(error: Exception, place: str) -> WarehouseError:
         " rows",
         hint="look at the query in Snowflake's history: its QUERY_TAG names pipeline, model and run.",
     )
+
+
+def cancelled() -> WarehouseError:
+    """The query was ended from outside."""
+    what, hint = _STOPPED[604]
+    return WarehouseError(f"Snowflake: {what}", hint=hint)
 
 
 def lost(place: str) -> ConnectionLost:

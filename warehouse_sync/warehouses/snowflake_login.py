@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def arguments(settings: Mapping[str, Any], query_tag: str, version: int) -> dict
             "CLIENT_PREFETCH_THREADS": _PREFETCHED,
         },
     }
+    limit = settings.get("statement_timeout")
+    if limit is not None:
+        given["session_parameters"]["STATEMENT_TIMEOUT_IN_SECONDS"] = ceil(limit.total_seconds())
     if version < 5:
         # Of one request with its retries, which else never end; to 5.x it means the whole of a query.
         given["network_timeout"] = _REQUEST_SECONDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,10 @@ class SqlAlchemyWarehouse:
 
     def quote(self, name: str) -> str:
         """See `Warehouse.quote`."""
-        return self._database.dialect.identifier_preparer.quote_identifier(name)
+        dialect = self._database.dialect
+        quoted = dialect.identifier_preparer.quote_identifier(name)
+        # It is written for drivers that look for parameters in a statement; ours have none (`_options`).
+        return quoted.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else quoted
 
     def describe(self, sql: str) -> pa.Schema:
         """See `Warehouse.describe`; but up to SAMPLE_ROWS rows are read where the driver says too little."""
@@ -110,9 +114,15 @@ class SqlAlchemyWarehouse:
 
         self._stop_reading()
         try:
-            return self._session().exec_driver_sql(sql, execution_options=_options()).scalar()
+            result = self._session().exec_driver_sql(sql, execution_options=_options())
+            cursor = result.cursor
+            declared = self._declared(cursor.description[0]) if cursor and cursor.description else None
+            value = result.scalar()
         except SQLAlchemyError as error:
             raise self._failed(error) from None
+        # MySQL's zero dates come as text: of all it has, they are no moment.
+        is_no_moment = isinstance(value, str) and declared is not None and python_values.is_time(declared.type)
+        return None if is_no_moment else value
 
     def now(self) -> datetime:
         """See `Warehouse.now`; this machine's where the session's zone is not known."""
@@ -323,6 +333,9 @@ def _database(url: str) -> SqlAlchemyEngine:
         for statement in statements:
             cursor.execute(statement)
         cursor.close()
+        if parsed.get_backend_name() == "sqlite":
+            # SQLite takes any bytes for text; a row that is no UTF-8 is refused by itself.
+            connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
     event.listen(database, "connect", prepare)
     return database
