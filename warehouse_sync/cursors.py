@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.observe.words import counted
 from warehouse_sync.prepare import Prepared, around, cursor_sql
 from warehouse_sync.project.render import wrap
 from warehouse_sync.state.rows import ModelState
@@ -41,7 +42,11 @@ class CursorFacts:
     def __str__(self) -> str:
         if not self.rows:
             return f"`{self.column}`, {self.kind}; no rows"
-        parts = [f"{self.rows:,} rows", f"{self.nulls / self.rows:.1%} NULL", f"{self.ties:,} at the greatest value"]
+        parts = [
+            counted(self.rows, "row"),
+            f"{self.nulls / self.rows:.1%} NULL",
+            f"{self.ties:,} at the greatest value",
+        ]
         parts += [f"{self.future:,} ahead of the clock"] if self.kind.is_time else []
         return f"`{self.column}`, {self.kind}; {', '.join(parts)}"
 
@@ -94,13 +99,13 @@ def advice(model: Model, facts: CursorFacts) -> tuple[str, ...]:
     if facts.nulls and model.null_cursor == "reject":
         more = ", `include` reads them in every run" if model.unique_key else ""
         found.append(
-            f"`{facts.column}` is NULL in {facts.nulls:,} of {facts.rows:,} rows, which are refused:"
+            f"`{facts.column}` is NULL in {facts.nulls:,} of {counted(facts.rows, 'row')}, and refused:"
             f" `null_cursor='skip'` leaves them out{more}"
         )
     if facts.future:
         found.append(
-            f"`{facts.column}` is more than an hour ahead of the warehouse's clock in {facts.future:,} rows: they wait;"
-            " mend them, or set `models.timezone` if the clock is another one"
+            f"`{facts.column}` is more than an hour ahead of the warehouse's clock in {counted(facts.future, 'row')}:"
+            " such rows wait; mend them, or set `models.timezone` if the clock is another one"
         )
     if facts.ties > MANY_TIES:
         found.append(

@@ -35,7 +35,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong in a file: where (path, line, column; from 1), the dotted key if there is one, and what."""
+    """One thing wrong in a file: where (path, line, column; from 1, 0 for none), the dotted key if any, and what."""
 
     path: Path
     line: int
@@ -44,7 +44,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" + (f":{self.column}" if self.column else "")
+        place = f"{self.path}" + "".join(f":{number}" for number in (self.line, self.column) if number)
         return f"{place}: {self.key + ': ' if self.key else ''}{self.message}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from warehouse_sync.changes.window import order
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.narrow import Recall
+from warehouse_sync.observe.words import counted
 from warehouse_sync.prepare import Request
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.state.lifecycle import BatchState, JobState
@@ -126,8 +127,8 @@ def make_plan(
             more = _Recalls(store, model, waiting, refused=refused)
             if not model.unique_key and model.cursor and not whole_windows:
                 left.append(
-                    f"{model.name}: {len(waiting):,} refused rows have no key to find them by; `--whole-windows` reads"
-                    " their windows again, and sends every event in them a second time"
+                    f"{model.name}: {counted(len(waiting), 'refused row has')} no key to be found by;"
+                    " `--whole-windows` reads their windows again, and sends every event in them a second time"
                 )
             else:
                 found, sentence = more.requests()
@@ -158,7 +159,7 @@ class _Recalls:
 
     def requests(self) -> tuple[list[Request], str]:
         """The requests, and a sentence for people."""
-        number = f"{len(self._waiting):,} refused rows"
+        number = counted(len(self._waiting), "refused row")
         if self._model.cursor is None:
             return [self._asked() if self._refused else Request()], f"{number}: the model is read again"
         keys = [reject.key for reject in self._waiting if reject.key is not None and not _OF_KEYS & {*reject.reasons}]
@@ -170,7 +171,7 @@ class _Recalls:
             return [self._asked(low=low)], f"{number}: what is {_since(low)} is read again, and compared"
         self.repeats[self._model.name] = sum(window.counts.added + window.counts.changed for window in windows)
         asked = [self._asked(low=window.cursor_from, high=window.cursor_to) for window in windows]
-        return asked, f"{number}: their {len(windows):,} windows are read again as a whole"
+        return asked, f"{number}: {counted(len(windows), 'window is')} read again as a whole"
 
     def _windows(self) -> list[Window]:
         """The windows that met the rows last."""

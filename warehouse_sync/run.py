@@ -28,6 +28,7 @@ from warehouse_sync.extract import Extraction, extract
 from warehouse_sync.home import claim_home
 from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Limits, Outbox
 from warehouse_sync.parts import account_of, client_of, engine_of, identity_of, key_mark, shelf_of, warehouse_of
 from warehouse_sync.patience import Patience, growing_pause
@@ -138,7 +139,9 @@ def run(
         context = RunContext(
             pipeline=config.name,
             home=config.home,
-            run_id=store.begin_run(config.name, options.verb, dict(options.args), __version__),
+            run_id=store.begin_run(
+                config.name, options.verb, dict(options.args), __version__, seconds=time.monotonic() - began
+            ),
             store=store,
             outbox=Outbox(config.home),
             engine=engine,
@@ -149,7 +152,7 @@ def run(
         )
         reach("run_begun")
         reporter.event(
-            "run_started", f"run {context.run_id} of {config.name}: {len(models)} models", run=context.run_id
+            "run_started", f"run {context.run_id} of {config.name}: {counted(len(models), 'model')}", run=context.run_id
         )
         waits = config.delivery
         timing = Timing(waits.job_timeout, waits.busy_timeout, waits.grace, waits.max_splits)
@@ -186,6 +189,7 @@ class Runner:
         self._extracted: dict[str, Extraction] = {}
         self._errors: dict[str, WarehouseSyncError] = {}
         self._unmerged: dict[str, WarehouseError] = {}
+        self._total = 0
         self._seconds: dict[str, float] = {}
 
     def run(self, models: Sequence[Model | BrokenModel], began: float) -> RunReport:
@@ -195,6 +199,7 @@ class Runner:
             key=lambda model: (model.event.send_order, model.name),
         )
         self._errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
+        self._total = len(models)
         stopped: WarehouseSyncError | None = None
         try:
             self._tidy()
@@ -302,10 +307,11 @@ class Runner:
             self._errors |= {model.name: error for model in ready}
             return
         try:
-            for place, model in enumerate(ready, start=1):
+            # Those that are over are counted first, so that `9 of 9` is the last in every round.
+            for place, model in enumerate(ready, start=self._total - len(ready) + 1):
                 self._patience.check()
                 self._context.reporter.event(
-                    "model_start", f"{place} of {len(ready)} START {model.event} {model.name}", model=model.name
+                    "model_start", f"{place} of {self._total} START {model.event} {model.name}", model=model.name
                 )
                 with self._patience.query(warehouse):
                     self._extract_one(model, warehouse)
@@ -333,7 +339,7 @@ class Runner:
         counts = extraction.counts
         self._context.reporter.event(
             "model_extracted",
-            f"{model.name}: {counts.read:,} rows read, {counts.added + counts.changed:,} to send",
+            f"{model.name}: {counted(counts.read, 'row')} read, {counts.added + counts.changed:,} to send",
             model=model.name,
             counts=counts.as_dict(),
         )
@@ -389,13 +395,13 @@ class Runner:
         elif extraction is None and name not in self._touched:
             status, message = ModelStatus.SKIPPED, "not tried" + (f": {stopped.message}" if stopped else "")
         elif counts.waiting:
-            status, message = ModelStatus.ERROR, f"{counts.waiting:,} rows wait to be delivered"
+            status, message = ModelStatus.ERROR, f"{counted(counts.waiting, 'row waits')} to be delivered"
             message += f": {stopped.message}" if stopped else ""
             error = stopped
         elif self._config.invalid.error_above.exceeded(new, counts.read):
-            status, message = ModelStatus.PARTIAL, f"{new:,} rows refused"
+            status, message = ModelStatus.PARTIAL, f"{counted(new, 'row')} refused"
         elif counts.delivered:
-            message = f"{counts.delivered:,} rows delivered"
+            message = f"{counted(counts.delivered, 'row')} delivered"
         return ModelResult(
             model=name,
             status=status,
@@ -454,7 +460,8 @@ def _not_reached(
     began: float,
 ) -> RunReport:
     """The API could not be asked for the first time: a run that tried nothing, and says so of every model."""
-    run_id = store.begin_run(config.name, options.verb, dict(options.args), __version__)
+    args, seconds = dict(options.args), time.monotonic() - began
+    run_id = store.begin_run(config.name, options.verb, args, __version__, seconds=seconds)
     results = tuple(ModelResult(model.name, ModelStatus.SKIPPED, f"not tried: {error.message}") for model in models)
     return _recorded(config, store, RunReport(run_id, results, time.monotonic() - began, error))
 

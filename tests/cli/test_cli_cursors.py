@@ -34,8 +34,8 @@ def test_debug_says_what_is_odd_and_what_to_do(project: Project) -> None:
     )
     message = cursor_lines(project)["users"]
     assert "6 rows, 16.7% NULL, 2 at the greatest value, 1 ahead of the clock" in message
-    assert "NULL in 1 of 6 rows, which are refused: `null_cursor='skip'` leaves them out, `include`" in message
-    assert "ahead of the warehouse's clock in 1 rows: they wait" in message
+    assert "NULL in 1 of 6 rows, and refused: `null_cursor='skip'` leaves them out, `include`" in message
+    assert "ahead of the warehouse's clock in 1 row: such rows wait" in message
     assert "2206" not in message
     project.execute("DELETE FROM users")
     assert cursor_lines(project)["users"].startswith("users: `_changed`, timestamp; no rows")

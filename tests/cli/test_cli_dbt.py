@@ -171,7 +171,10 @@ def test_validate_by_the_warehouse(project: Project, target: Path) -> None:
     assert 'column "seats" not found' in project.cli.here("validate").check(1).err
     assert project.cli.here("validate", "-s", "events").check().out.startswith("OK    events")
     project.warehouse.unlink()
-    assert project.cli.here("validate").check(1).out == "FAIL  events\nFAIL  users\n"
+    failed = project.cli.here("validate").check(1)
+    assert failed.out == "FAIL  events\nFAIL  users\n"
+    assert failed.err.count("does not exist") == 1, "said once, not for each model"
+    assert "it concerns 2 models: events, users" in failed.err
 
 
 def test_validate_reads_the_incremental_reading_too(project: Project, target: Path) -> None:

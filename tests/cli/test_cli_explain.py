@@ -107,7 +107,10 @@ def test_names_of_what_changed_while_the_batch_is_kept(project: Project) -> None
     project.cli.here("run").check()
     project.execute("UPDATE users SET plan = 'tin' WHERE id = 'u3'")
     assert explained(project, "users", "u3")["warehouse"][0]["changed"] is None
-    assert "not known any more" in project.cli.here("explain", "users", "u3").check().out
+    assert (
+        "the file that was delivered is deleted. `retention: {delivered: 7 days}`"
+        in project.cli.here("explain", "users", "u3").check().out
+    )
 
 
 def test_events_of_a_key_go_once(project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,6 +174,18 @@ def test_history_of_a_killed_run(project: Project, sandbox: Sandbox) -> None:
     assert "not ended: at work, or killed" in project.cli.here("history").check().out
 
 
+def test_history_of_a_run_that_reached_nobody(project: Project, sandbox: Sandbox) -> None:
+    sandbox.close()
+    project.write_config("delivery: {busy_timeout: 700ms}\n")
+    result = project.cli.here("run").check(1)
+    assert f"Check userpilot.endpoint ({sandbox.url}), and that this machine can reach it." in result.err
+    assert "not tried: Userpilot does not answer: job list: no connection: refused or unreachable" in result.err
+    assert " in 0.00s" not in result.err, "what is skipped takes no time"
+    (entry,) = project.cli.here("history", "--output", "json").check().lines
+    seconds = datetime.fromisoformat(entry["ended_at"]) - datetime.fromisoformat(entry["started_at"])
+    assert 0.2 < seconds.total_seconds() < 60
+
+
 # rejects
 
 
@@ -193,6 +206,22 @@ def test_rejects_with_their_reasons(refused: Project) -> None:
     assert (second["first_run"], second["last_run"]) == (1, 1)
 
 
+def test_rejects_without_a_key_are_found_by_their_window(project: Project) -> None:
+    project.cli.here("run").check()
+    project.execute(
+        "INSERT INTO events VALUES (NULL, 'opened', '2025-01-06'), ('u1', 'closed', '2025-01-07')",
+        "INSERT INTO users VALUES (NULL, 'free', '2025-01-08')",
+    )
+    project.cli.here("run").check(1)
+    out = project.cli.here("rejects").check().out
+    assert "_happened from 2025-01-05 00:03:00.000000 to 2025-01-07 00:00:00.000000" in out
+    assert "_changed from 2025-01-03 10:00:00.000000 (and its lag) to 2025-01-08 00:00:00.000000" in out
+    for item in project.cli.here("rejects", "--output", "json").check().lines:
+        assert item["key"] is None
+        assert item["window"]
+        assert item["cursor_from"] < item["cursor_to"]
+
+
 def test_rejects_of_selected_models(refused: Project) -> None:
     assert "no open" in refused.cli.here("rejects", "-s", "events").check().out
     assert len(refused.cli.here("rejects", "-s", "users", "--output", "json").check().lines) == 2
@@ -211,7 +240,7 @@ def test_rejects_of_userpilot(project: Project, sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("text", ["2", "key:1001"])
 def test_dismiss(refused: Project, text: str) -> None:
     result = refused.cli("rejects", "--dismiss", text).check()
-    assert "1 refused rows dismissed" in result.err
+    assert "1 refused row dismissed" in result.err
     (left,) = refused.cli.here("rejects", "--output", "json").check().lines
     assert left["id"] == 1
     assert "dismissed" in refused.cli.here("rejects", "--all").check().out
@@ -282,7 +311,7 @@ def test_reset_of_the_pipeline(project: Project, sandbox: Sandbox, imported: Row
     leave_a_job(project, sandbox)
     assert list((project.home / "outbox").glob("*/*.ndjson"))
     result = project.cli.here("state", "reset", "--all", "--yes").check()
-    assert "1 job is on its way" in result.err
+    assert "1 job is on the way" in result.err
     assert "pipeline prod starts over" in result.err
     assert not list((project.home / "outbox").glob("*/*"))
     sandbox.finish_jobs()
@@ -300,12 +329,14 @@ def test_reset_of_the_pipeline(project: Project, sandbox: Sandbox, imported: Row
         ([], "name a model, or say --all"),
         (["users", "--all"], "name a model, or say --all"),
         (["nobody", "--yes"], "the state store knows no model `nobody`"),
-        (["users"], "nobody is there to ask: say --yes"),
+        (["users"], "nothing is done: nobody is there to ask\n            say --yes"),
     ],
 )
 def test_resets_that_are_refused(project: Project, words: list[str], said: str) -> None:
     project.cli.here("run").check()
-    assert said in project.cli("state", "reset", *words).check(2).err
+    result = project.cli("state", "reset", *words).check(2)
+    assert said in result.err
+    assert ("Usage:" in result.err) is ("name a model" in said), "only for words that cannot be"
     assert (project.home / "snapshots" / "users.duckdb").exists()
 
 
@@ -314,7 +345,7 @@ def test_reset_asks(project: Project, monkeypatch: pytest.MonkeyPatch, answer: s
     project.cli.here("run").check()
     monkeypatch.setattr("warehouse_sync.cli.ask.is_terminal", lambda _: True)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: answer)
-    project.cli.here("state", "reset", "users").check(code)
+    assert ("nothing is done" in project.cli.here("state", "reset", "users").check(code).err) is bool(code)
     assert (project.home / "snapshots" / "users.duckdb").exists() is bool(code)
 
 
@@ -346,7 +377,7 @@ def test_debug_of_a_good_project(project: Project) -> None:
     assert not project.home.exists(), "looking makes nothing"
     project.cli.here("run").check()
     result = project.cli.here("debug").check()
-    assert "account NX-5a4db0c5, 1 import jobs listed" in result.out
+    assert "account NX-5a4db0c5, 1 import job listed" in result.out
     assert "2 models known" in result.out
 
 
@@ -356,7 +387,7 @@ def test_debug_goes_on_after_each_failure(project: Project, sandbox: Sandbox) ->
     project.warehouse.unlink()
     project.write_config(api_key="another-key")
     (project.home / "id").write_text(json.dumps({"pipeline": "prod", "id": "another"}))
-    result = project.cli("debug").check(1)
+    result = project.cli("debug").check(2)
     failed = {"models", "warehouse", "userpilot", "state folder"}
     assert checks(result.out) == GOOD | dict.fromkeys(failed, "FAIL")
     assert "another-key" not in result.out
@@ -366,6 +397,12 @@ def test_debug_as_json(project: Project, sandbox: Sandbox) -> None:
     sandbox.close()
     lines = project.cli.here("debug", "--output", "json").check(1).lines
     assert [line["check"] for line in lines if not line["ok"]] == ["userpilot"]
+
+
+def test_debug_ends_as_a_run_would_with_a_refused_key(project: Project) -> None:
+    project.write_config(api_key="another-key")
+    assert "Userpilot refuses the API key" in project.cli.here("run").check(2).err
+    assert checks(project.cli.here("debug").check(2).out) == GOOD | {"userpilot": "FAIL"}
 
 
 def test_debug_of_a_running_job(project: Project, sandbox: Sandbox) -> None:
@@ -385,13 +422,23 @@ def test_debug_of_a_state_folder_that_is_gone(project: Project) -> None:
 
     project.cli.here("run").check()
     shutil.rmtree(project.home)
-    result = project.cli.here("debug").check(1)
+    result = project.cli.here("debug").check(2)
     assert "is missing or empty" in result.out
 
 
 def test_debug_of_a_folder_that_cannot_be_written(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "cannot be written by this user" in project.cli.here("debug").check(1).out
+    assert "cannot be written by this user" in project.cli.here("debug").check(2).out
+
+
+def test_a_state_folder_that_cannot_be_looked_into(project: Project) -> None:
+    long = "x" * 300
+    project.write_config(f"state: {{url: 'sqlite:///../{long}/state.db', dir: ../{long}}}\n")
+    for words in ("run", "status", "plan"):
+        err = project.cli.here(words).check(2).err
+        assert "state.db: cannot use the state store: File name too long" in err
+    found = checks(project.cli.here("debug").check(2).out)
+    assert found == GOOD | dict.fromkeys(("state store", "state folder"), "FAIL")
 
 
 def test_debug_of_a_full_disk(project: Project) -> None:

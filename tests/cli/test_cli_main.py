@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import command
+from harness import CommandLine, command
 
 from warehouse_sync import __version__
 from warehouse_sync.cli.main import cli
@@ -23,7 +24,7 @@ from warehouse_sync.cli.options import spread
 from warehouse_sync.cli.state import state
 
 if TYPE_CHECKING:
-    from harness import CommandLine, Project
+    from harness import Project
 
 VERBS = [
     "init", "demo", "debug", "ls", "compile", "show", "plan", "validate", "exposures", "test", "run", "retry", "status",
@@ -97,6 +98,17 @@ def test_select_takes_several_words(words: str, read: str) -> None:
     assert spread(words.split()) == read.split()
 
 
+def test_a_path_that_is_not_utf8(project: Project) -> None:
+    odd = project.config.with_name("caf\udce9.yml")
+    odd.write_text(project.config.read_text())
+    assert "is not UTF-8" in project.cli.here("ls", "-c", str(odd)).check(2).err
+
+
+def test_a_project_in_a_folder_above_is_named(project: Project) -> None:
+    cli = CommandLine(project.folder / "models_sql")
+    assert f"there is one in {project.folder}: go there" in cli.here("ls").check(2).err
+
+
 # Faults of the program itself
 
 
@@ -164,24 +176,45 @@ def nobody() -> Iterator[int]:
     os.close(writer)
 
 
-def run_with(project: Project, *words: str, **streams: int) -> subprocess.CompletedProcess[str]:
+def run_with(project: Project, *words: str, script: str = "", **streams: int) -> subprocess.CompletedProcess[str]:
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    line = ["sh", "-c", script] if script else [*command(), *words]
     return subprocess.run(
-        [*command(), *words], cwd=project.folder, env=project.cli.variables({}), text=True, timeout=60, check=False,
+        line, cwd=project.folder, env=project.cli.variables({}), text=True, timeout=60, check=False,
         **both,
     )  # fmt: skip
 
 
-def test_a_reader_that_leaves_early(project: Project) -> None:
+@pytest.mark.parametrize("words", ["schema", "--help", "run --output json"])
+def test_a_reader_that_leaves_early_is_no_fault(project: Project, words: str) -> None:
     with nobody() as pipe:
-        run = run_with(project, "schema", stdout=pipe)
-    assert (run.returncode, run.stderr) == (1, "")
+        run = run_with(project, *words.split(), "-q", stdout=pipe)
+    assert (run.returncode, run.stderr) == (0, "")
+    if words.startswith("run"):
+        assert {result["status"] for result in project.results()["results"]} == {"success"}
 
 
-def test_a_reader_of_one_line(project: Project) -> None:
+def test_a_reader_that_leaves_early_hides_no_failure(project: Project) -> None:
+    project.write_model("broken", "select 1")
     with nobody() as pipe:
-        run = run_with(project, "ls", stdout=pipe)
-    assert (run.returncode, run.stderr) == (1, "")
+        assert run_with(project, "ls", stdout=pipe).returncode == 1
+
+
+@pytest.mark.parametrize("words", ["run --output json", "--nope"])
+def test_streams_that_are_closed(project: Project, words: str) -> None:
+    script = f"{' '.join(map(shlex.quote, command()))} {words} <&- >&- 2>&-"
+    run = run_with(project, script=script)
+    assert run.returncode == (2 if words == "--nope" else 0)
+
+
+def test_no_room_for_the_data(project: Project) -> None:
+    with Path("/dev/full").open("w") as full:
+        for words in ("schema", "run --output json"):
+            run = run_with(project, *words.split(), "-q", stdout=full.fileno())
+            assert run.returncode == 1
+            assert run.stderr.count("\n") == 1
+            assert "ERROR stdout cannot be written: No space left on device" in run.stderr
+    assert {result["status"] for result in project.results()["results"]} == {"success"}
 
 
 def test_nobody_reads_the_messages(project: Project) -> None:

@@ -211,7 +211,25 @@ def test_plan_says_warnings(project: Project) -> None:
 
 
 def test_plan_of_nothing(project: Project) -> None:
-    assert project.cli.here("plan", "-s", "nope").check().out == ""
+    result = project.cli.here("plan", "-s", "nope").check()
+    assert result.out == ""
+    assert "WARN no enabled model is selected; there are events, users" in result.err
+
+
+def test_looking_needs_no_api_key(project: Project) -> None:
+    project.write_config(api_key="${NOBODY_SET_THIS}")
+    for words in ("compile", "plan", "show -s users", "status", "history", "rejects", "explain users u1", "validate",
+                  "state show"):  # fmt: skip
+        project.cli.here(*words.split()).check()
+    assert "the variable `NOBODY_SET_THIS` is not set" in project.cli.here("run").check(2).err
+
+
+def test_a_secret_is_needed_where_the_warehouse_is_asked(project: Project) -> None:
+    project.write_config(api_key="${NOBODY_SET_THIS}")
+    text = project.config.read_text().replace("../warehouse.duckdb", "'${NOBODY_SET_THIS}'")
+    project.config.write_text(text)
+    project.cli.here("compile").check()
+    assert "the variable `NOBODY_SET_THIS` is not set" in project.cli.here("plan").check(2).err
 
 
 @pytest.mark.parametrize("ran", [False, True])

@@ -151,7 +151,7 @@ def test_rows_that_are_still_bad_stay_refused(project: Project, imported: Rows) 
     assert rejects(project) == {"open": 2}, "as they were"
     project.execute("UPDATE users SET plan = 'other' WHERE id = 'x'")
     result = project.cli.here("retry").check(1)
-    assert "1 rows refused" in result.err, "another bad row of that key"
+    assert "1 row refused" in result.err, "another bad row of that key"
     assert rejects(project) == {"open": 2, "resolved": 1}
     assert len(imported()) == 7
 
@@ -205,12 +205,12 @@ def test_events_without_a_key_go_again_only_when_asked_to(project: Project, impo
     project.cli.here("run").check(1)
     project.execute("UPDATE events SET name = 'mended' WHERE name = ''")
     result = project.cli.here("retry").check()
-    assert "1 refused rows have no key to find them by" in result.err
+    assert "1 refused row has no key to be found by" in result.err
     assert "nothing to do again" in result.err
     assert "say --yes" in project.cli("retry", "--whole-windows").check(2).err
     project.execute("INSERT INTO events VALUES ('u1', 'later', '2025-01-06')")
     result = project.cli.here("retry", "--whole-windows", "--yes").check()
-    assert "about 3 events go a second time" in result.err
+    assert "sends about 3 events a second time" in result.err
     assert rejects(project) == {"resolved": 1}
     names = Counter(row.get("event_name") for row in imported())
     assert names["mended"] == 1

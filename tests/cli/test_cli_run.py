@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import time
@@ -173,7 +174,7 @@ def test_empty_selection_is_a_warning(project: Project, sandbox: Sandbox) -> Non
 def test_folder_without_models(project: Project) -> None:
     for path in (project.folder / "models_sql").iterdir():
         path.unlink()
-    assert "WARN the selection holds no enabled model" in project.cli.here("run").check().err
+    assert "WARN there is no enabled model in" in project.cli.here("run").check().err
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,7 @@ def test_one_broken_model_does_not_stop_the_others(project: Project, imported: R
     result = project.cli("run").check(1)
     assert len(imported()) == 7
     assert f"1 of 3 ERROR broken: {path}" in result.err.replace(f"\n{' ' * 10}", " ") or str(path) in result.err
+    assert re.findall(r"(\d of \d) START", result.err) == ["2 of 3", "3 of 3"], "as many as there are results"
     assert "SUCCESS=2 PARTIAL=0 ERROR=1 SKIPPED=0 TOTAL=3" in result.err
     results = {result["unique_id"]: result["status"] for result in project.results()["results"]}
     assert results == {"sync.prod.broken": "error", "sync.prod.events": "success", "sync.prod.users": "success"}
@@ -260,11 +262,11 @@ def test_fail_fast_leaves_the_rest_alone(project: Project) -> None:
 def test_refused_rows_are_partial_and_shown(project: Project, imported: Rows) -> None:
     project.execute("INSERT INTO users VALUES ('', 'pro', '2025-01-04')")
     result = project.cli("run").check(1)
-    assert "PARTIAL users: 1 rows refused" in result.err
-    assert "1 refused rows are open (users: 1): `warehouse-sync rejects` shows why" in result.err
+    assert "PARTIAL users: 1 row refused" in result.err
+    assert "1 refused row is open (users: 1): `warehouse-sync rejects` shows why" in result.err
     assert len(imported()) == 7, "the good rows go"
     again = project.cli("run").check(0)
-    assert "1 refused rows are open" in again.err, "still said, although this run refused nothing new"
+    assert "1 refused row is open" in again.err, "still said, although this run refused nothing new"
 
 
 def test_a_full_refresh_that_a_model_refuses_is_a_warning(project: Project) -> None:

@@ -45,7 +45,9 @@ def test_the_header_counts_and_the_environment_does_not(project: Project) -> Non
 
 def test_modified_since_the_last_run_that_settled(project: Project) -> None:
     missing = project.cli.here("ls", "-s", "state:modified").check(2)
+    assert "the selector `state:modified` compares with an earlier run" in missing.err
     assert f"{project.home / 'manifest.json'} does not exist" in missing.err
+    assert "after the first `warehouse-sync run`, or `ls --save-state DIR`" in missing.err
     project.cli.here("run").check()
     assert (project.home / "manifest.json").stat().st_mode & 0o777 == 0o600
     assert listed(project, "-s", "state:modified") == []

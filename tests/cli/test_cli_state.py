@@ -217,7 +217,7 @@ def test_a_cursor_waits_for_the_job(project: Project, sandbox: Sandbox) -> None:
     project.write_config("delivery: {job_timeout: 1ms}\n")
     project.cli.here("run").check(1)
     err = project.cli.here("state", "reset", "users", "--cursor", "2025-01-01", "--yes").check(2).err
-    assert "1 batches of `users` are with a job" in err
+    assert "1 batch of `users` went with a job" in err
 
 
 # Discard
@@ -230,7 +230,7 @@ def test_discard(project: Project, sandbox: Sandbox, imported: Rows) -> None:
     project.cli.here("run").check(1)
     sandbox.clear_faults()
     result = project.cli.here("state", "discard", "--all", "--yes").check()
-    assert "users  1 batches, 3 rows" in result.err
+    assert "users  1 batch, 3 rows" in result.err
     assert not list((project.home / "outbox").glob("*/*"))
     project.execute("UPDATE users SET plan = 'mended' WHERE id = 'u1'")
     project.write_config()
@@ -247,7 +247,7 @@ def test_discard_of_held_rows_and_back(project: Project, sandbox: Sandbox) -> No
     before = tables(project)
     assert "name a model, or say --all" in project.cli.here("state", "discard").check(2).err
     result = project.cli.here("state", "discard", "events", "--yes").check()
-    assert "4 of the rows are held: nobody can tell whether they arrived" in result.err
+    assert "4 rows are held: nobody can tell whether they arrived" in result.err
     with open_store(url_of(project), read_only=True) as store:
         assert store.batches("prod", states=[BatchState.HELD]) == []
     undo(project, result.err)

@@ -376,10 +376,23 @@ def test_tables() -> None:
     assert output.table(("a", "b"), []).splitlines()[0] == "a  b"
 
 
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (16, ["key  because", "────────────────", "u1   no longer", "     there"]),
+        (11, ["key      u1", "because  no longer there"]),
+    ],
+)
+def test_tables_where_room_is_short(width: int, lines: list[str]) -> None:
+    """Folded between words; a line for each column where that does not help."""
+    rows = [("u1", "no longer there", None)]
+    assert output.table(("key", "because", ""), rows, width=width).splitlines() == lines
+
+
 def test_a_terminal_folds_wide_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(output, "is_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "20")
-    output.print_table(("key",), [("x" * 50,)])
+    output.print_table(("key",), [("word " * 10,)])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 20
 
 

@@ -379,6 +379,16 @@ sslrootcert: ca.pem
     assert (config.warehouse.password, config.warehouse.dbname) == (SecretStr("pg-SECRET"), "app")
     assert (config.warehouse.port, config.warehouse.connect_timeout, config.warehouse.keepalives_idle) == (5432, 10, 0)
     assert config.warehouse.sslrootcert == tmp_path / "configs" / "ca.pem"
+    assert config.warehouse.statement_timeout is None
+
+
+@pytest.mark.parametrize("written", ["system", "${AUTHORITIES:-system}"])
+def test_the_certificates_of_the_machine(tmp_path: Path, written: str) -> None:
+    text = f"type: postgres\nhost: h\nuser: u\ndbname: d\nsslrootcert: {written}\nstatement_timeout: 90s"
+    config = load(tmp_path, other(text))
+    assert isinstance(config.warehouse, PostgresWarehouse)
+    assert config.warehouse.sslrootcert == Path("system")
+    assert config.warehouse.statement_timeout == timedelta(seconds=90)
 
 
 def test_sqlalchemy(tmp_path: Path) -> None:

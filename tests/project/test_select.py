@@ -146,10 +146,11 @@ def test_a_selector_that_cannot_be_read(selector: str, message: str) -> None:
 
 
 def test_what_selects_nothing_is_told_with_the_nearest_name() -> None:
-    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old"), Surroundings(ROOT)) == (
+    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old", "tag:dayly"), Surroundings(ROOT)) == (
         "user selects no enabled model (nearest: users)",
         "event:track,users selects no enabled model",
-        "old selects no enabled model (nearest: odd)",
+        "old selects no enabled model (disabled: old)",
+        "tag:dayly selects no enabled model (nearest: tag:daily)",
     )
 
 

@@ -7,10 +7,14 @@ import sys
 import click
 
 from warehouse_sync.cli.session import is_terminal
+from warehouse_sync.errors import UsageError
 
 
 def confirmed() -> bool:
-    """Whether the person agrees; a usage error where there is none."""
+    """Whether the person agrees. Raises UsageError where there is none."""
     if not is_terminal(sys.stdin):
-        raise click.UsageError("nobody is there to ask: say --yes.")
-    return click.confirm("Go on?", err=True)
+        raise UsageError("nothing is done: nobody is there to ask", hint="say --yes to go on without a question.")
+    agreed = click.confirm("Go on?", err=True)
+    if not agreed:
+        click.echo("nothing is done", err=True)
+    return agreed

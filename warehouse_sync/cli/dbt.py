@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.models import SELECTION, report_broken
+from warehouse_sync.cli.models import SELECTION, report_broken, report_errors
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
@@ -34,6 +34,7 @@ def exposures(session: Session, write: Path | None) -> int:
     from warehouse_sync.project.dbt_exposures import exposures as exposures_of
     from warehouse_sync.project.dbt_relations import artefacts_of
 
+    session.sends_nothing("warehouse")
     config, settings = session.config, session.policy.settings
     artefacts = artefacts_of(config)
     if artefacts is None:
@@ -69,20 +70,20 @@ def validate(session: Session, manifest: Path | None) -> int:
     """
     from warehouse_sync.validate import validate as check
 
-    if manifest is not None:
+    if manifest is None:
+        session.sends_nothing()
+    else:
         session.asks_nobody()
     checked = check(session.config, session.policy, session.selected(), session.console, manifest)
     for item in checked:
         for warning in item.warnings:
             session.console.event("model_warning", f"{item.model}: {warning}", level="warn", model=item.model)
-        if item.error is not None:
-            session.console.failure(item.error)
         if session.prints_json:
             print_json(_as_json(item))
         else:
             word = "FAIL" if item.error else "OK  " if item.by else "?   "
             print_data(f"{word}  {item.model}" + (f": columns as {item.by} has them" if item.by else ""))
-    return int(any(item.error is not None for item in checked))
+    return report_errors(session, {item.model: item.error for item in checked if item.error is not None})
 
 
 def _as_json(item: Checked) -> dict[str, Any]:

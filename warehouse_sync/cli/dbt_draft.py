@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from warehouse_sync.project.dbt_manifest import ArtefactError, mapping, read_artefact
+
 if TYPE_CHECKING:
     from warehouse_sync.project.dbt import DbtProject
 
@@ -77,12 +79,24 @@ def model_text(project: DbtProject) -> str:
 
 
 def _models(project: DbtProject) -> list[str]:
-    """Models that are tables or views, those that nothing is built from first; none without a manifest."""
+    """Models that are tables or views, those that nothing is built from first; none without a manifest.
+
+    A manifest of any version will do: these are names in a draft, and a run says what is wrong with the version.
+    """
     try:
-        nodes = json.loads(project.manifest.read_text(encoding="utf-8"))["nodes"].values()
-        found = [node for node in nodes if node["resource_type"] == "model" and node["package_name"] == project.name]
-        built = [node for node in found if node.get("config", {}).get("materialized") != "ephemeral"]
-        needed = {name for node in found for name in node.get("depends_on", {}).get("nodes", ())}
-        return [node["name"] for node in sorted(built, key=lambda node: (node["unique_id"] in needed, node["name"]))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        document = read_artefact(project.manifest, "dbt parse")
+    except ArtefactError:
         return []
+    nodes = {id_: mapping(raw) for id_, raw in mapping(document.get("nodes")).items()}
+    mine = {
+        id_: node
+        for id_, node in nodes.items()
+        if node.get("resource_type") == "model" and node.get("package_name") == project.name and "name" in node
+    }
+    needed = {above for node in mine.values() for above in mapping(node.get("depends_on")).get("nodes") or ()}
+    ranked = [
+        (id_ in needed, str(node["name"]))
+        for id_, node in mine.items()
+        if mapping(node.get("config")).get("materialized") != "ephemeral"
+    ]
+    return [name for _, name in sorted(ranked)]

@@ -15,7 +15,8 @@ from warehouse_sync.cli.crash import describe
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
-from warehouse_sync.errors import NothingStarted, StateError, WarehouseSyncError
+from warehouse_sync.errors import AuthError, NothingStarted, StateError, WarehouseSyncError
+from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.values import Model
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 ROOM = 10
 """Batches of the largest size that must fit on the disk."""
 
+EPILOG = (
+    "Exit codes: 0 everything is there; 2 a run could not start: YAML, API key, state store or state folder; 1 anything"
+    " else."
+)
 
-@click.command(cls=Verb, short_help="Check config, warehouse, API key and region, state, disk.")
+
+@click.command(cls=Verb, epilog=EPILOG, short_help="Check config, warehouse, API key and region, state, disk.")
 @shared("config", "vars", "output")
 @click.pass_obj
 def debug(session: Session) -> int:
@@ -36,24 +42,22 @@ def debug(session: Session) -> int:
         _tell(session, "config", False, str(error))
         return error.exit_code
     _tell(session, "config", True, f"{config.file}, pipeline `{config.name}`")
-    failed = 0
-    for name, check in _checks(session):
-        failed += _asked(session, name, partial(check, session)) is None
-    return int(bool(failed) | _cursors(session))
+    codes = [_asked(session, name, partial(check, session)) for name, check in _checks(session)]
+    return max(*codes, _cursors(session))
 
 
-def _asked(session: Session, name: str, check: Callable[[], str]) -> str | None:
-    """Print what a check says; None when it fails."""
+def _asked(session: Session, name: str, check: Callable[[], str]) -> int:
+    """Print what a check says; the exit code that a run would end with for it."""
     try:
         said = check()
     except WarehouseSyncError as error:
         _tell(session, name, False, str(error))
+        return error.exit_code
     except Exception as error:  # a check that breaks must not hide what the next ones say
         _tell(session, name, False, describe(error))
-    else:
-        _tell(session, name, True, said)
-        return said
-    return None
+        return 1
+    _tell(session, name, True, said)
+    return 0
 
 
 def _tell(session: Session, name: str, good: bool, said: str) -> None:
@@ -122,8 +126,8 @@ def _snapshots(session: Session) -> str:
         return "" if keeper is None else keeper.check()
 
 
-def _cursors(session: Session) -> bool:
-    """A line for each model with a cursor; True when one of them cannot be looked at. Without a warehouse nothing."""
+def _cursors(session: Session) -> int:
+    """A line for each model with a cursor; 1 when one of them cannot be looked at. Without a warehouse nothing."""
     from warehouse_sync.errors import ModelError
     from warehouse_sync.parts import engine_of, warehouse_of
     from warehouse_sync.values import Model
@@ -132,10 +136,11 @@ def _cursors(session: Session) -> bool:
         models = [model for model in session.models if isinstance(model, Model) and model.enabled and model.cursor]
         warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
     except (NothingStarted, ModelError):
-        return False
+        return 0
     try:
-        said = [_asked(session, "cursor", partial(_cursor, session, warehouse, model)) for model in models]
-        return None in said
+        return max(
+            (_asked(session, "cursor", partial(_cursor, session, warehouse, model)) for model in models), default=0
+        )
     finally:
         warehouse.close()
 
@@ -161,11 +166,11 @@ def _userpilot(session: Session) -> str:
     with client_of(session.config) as client:
         found = client.check()
     if not found.accepted:
-        raise WarehouseSyncError(found.problem)
+        raise AuthError(found.problem)
     account = f"account {found.account}" if found.account else "account not known before its first import job"
     running = f", job {found.running.file_name or found.running.job_id} is running" if found.running else ""
     return (
-        f"{endpoint} accepts the key; {account}, {found.jobs} import jobs listed{running}\n"
+        f"{endpoint} accepts the key; {account}, {counted(found.jobs, 'import job')} listed{running}\n"
         "A key of another region is accepted too, silently: compare the endpoint with Userpilot's Environment page."
     )
 
@@ -176,8 +181,12 @@ def _store(session: Session) -> str:
     config = session.config
     with session.store() as store:
         known, states = store.pipeline(config.name), store.model_states(config.name)
-    where = make_url(config.state.url.get_secret_value()).render_as_string(hide_password=True)
-    held = f"{len(states)} models known" if known else "nothing of this pipeline yet; the first run makes it"
+    url = make_url(config.state.url.get_secret_value())
+    # A URL would show the blanks and letters of a path as numbers.
+    where = (
+        f"SQLite, {url.database}" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    )
+    held = f"{counted(len(states), 'model')} known" if known else "nothing of this pipeline yet; the first run makes it"
     return f"{where}, {held}"
 
 
@@ -191,7 +200,7 @@ def _folder(session: Session) -> str:
     if found is None and known is not None and has_history:
         raise StateError(
             f"{home} is missing or empty, while the state store holds windows or snapshots of `{name}`",
-            hint="put the folder back from its backup.",
+            hint="put the folder back from its backup, or run `warehouse-sync state adopt`.",
         )
     if found is not None and (known is None or found != (name, known.home_id)):
         raise StateError(f"{home} is not the folder that the state store knows for `{name}`")
@@ -212,4 +221,11 @@ def _disk(session: Session) -> str:
 
 def _existing(path: Path) -> Path:
     """The folder itself, or the nearest above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+    return next(folder for folder in (path, *path.parents) if _is_folder(folder))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a folder above it that this user may not look into
+        return False

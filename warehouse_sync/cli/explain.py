@@ -8,12 +8,18 @@ import click
 
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import cell, key_text, print_data, print_json
+from warehouse_sync.cli.rejects import refuser, sentences
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
     from warehouse_sync.explain import Explanation, RowNow, Sending
     from warehouse_sync.state.rows import Reject
     from warehouse_sync.values import Model
+
+UNKNOWN = (
+    "What differs cannot be said: the file that was delivered is deleted. `retention: {delivered: 7 days}` in the YAML"
+    " keeps such files from the next delivery on."
+)
 
 
 @click.command(cls=Verb, short_help="Say why a key was or was not sent, in which batch and job.")
@@ -30,6 +36,7 @@ def explain(session: Session, model: str, key: tuple[str, ...]) -> int:
     """
     from warehouse_sync.explain import explain as explained
 
+    session.sends_nothing()
     found = explained(session.config, session.policy, _model(session, model), key, session.console)
     if session.prints_json:
         print_json(_as_json(found))
@@ -81,10 +88,9 @@ def _sent(item: Sending) -> str:
 
 
 def _refused(reject: Reject) -> str:
-    from warehouse_sync.state.lifecycle import RejectKind
-
-    who = "here, before sending" if reject.kind is RejectKind.INVALID else "by Userpilot"
-    return f"{who}, runs {reject.first_run} to {reject.last_run}, {reject.state}: {_sentences(reject.reasons)}"
+    return (
+        f"{refuser(reject)}, runs {reject.first_run} to {reject.last_run}, {reject.state}: {sentences(reject.reasons)}"
+    )
 
 
 def _row(found: Explanation, row: RowNow) -> str:
@@ -92,19 +98,13 @@ def _row(found: Explanation, row: RowNow) -> str:
 
     text = SENTENCES[row.fate]
     if row.fate == "changed":
-        text += f" Changed: {', '.join(row.changed)}." if row.changed else " What differs is not known any more."
+        named = f"Changed: {', '.join(row.changed)}." if row.changed else "Only how a value is written has changed."
+        text += f" {UNKNOWN if row.changed is None else named}"
     if row.reasons:
-        text += f" {_sentences(row.reasons)}"
+        text += f" {sentences(row.reasons)}"
     if row.fate in ("behind", "before_begin"):
         text += f" It reads from {found.reads_from}" + (f" (lag {found.lag})." if row.fate == "behind" else ".")
     return text + (f" Cursor {cell(row.cursor)}." if row.cursor is not None else "")
-
-
-def _sentences(codes: tuple[str, ...]) -> str:
-    from warehouse_sync.events.reasons import Reason
-
-    known = {reason.code: reason.sentence for reason in Reason}
-    return " ".join(known.get(code, code) for code in codes)
 
 
 # For machines

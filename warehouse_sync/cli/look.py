@@ -1,4 +1,4 @@
-"""`status`, `history`, `rejects`: what the state store knows."""
+"""`status` and `history`: what the state store knows of models, runs and jobs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from warehouse_sync.cli.options import Duration, Verb, shared
-from warehouse_sync.cli.output import key_text, print_data, print_json, print_table
+from warehouse_sync.cli.output import print_data, print_json, print_table
 from warehouse_sync.cli.session import Session
+from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.project.model import BrokenModel
-    from warehouse_sync.state.rows import Batch, Job, JobHistory, ModelState, Reject, Run, RunHistory
+    from warehouse_sync.state.rows import Batch, Job, JobHistory, ModelState, Run, RunHistory
     from warehouse_sync.state.store import Store
     from warehouse_sync.values import Model
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def status(session: Session, max_age: timedelta | None) -> int:
     """Where each model stands: cursor, last window, rows that wait, refused rows, the running job."""
+    session.sends_nothing("warehouse")
     chosen = session.selected()
     with session.store() as store:
         rows = [_model_status(session, store, model) for model in [*chosen, *_gone(session, store)]]
@@ -69,7 +71,9 @@ def _print_status(rows: Sequence[dict[str, Any]], running: dict[str, Any]) -> No
     print_table(headings, [[row[name] for name in names] for row in rows])
     job, held = running["job"], running["lease"]
     print_data("")
-    print_data(f"job: {job['file']} is {job['state']}, {job['rows']:,} rows" if job else "job: none on its way")
+    print_data(
+        f"job: {job['file']} is {job['state']}, {counted(job['rows'], 'row')}" if job else "job: none on its way"
+    )
     print_data(f"run: {held}" if held else "run: none at work")
 
 
@@ -112,7 +116,7 @@ def _note(model: Model | BrokenModel | str, known: bool, held: int) -> str:
     elif not known:
         notes.append("never delivered")
     if held:
-        notes.append(f"{held:,} rows are held: nobody can tell whether they arrived")
+        notes.append(f"{counted(held, 'row is')} held: nobody can tell whether they arrived")
     return "; ".join(notes)
 
 
@@ -175,6 +179,7 @@ def _job(job: Job) -> dict[str, Any]:
 @click.pass_obj
 def history(session: Session, limit: int) -> None:
     """Runs, their jobs, and the batches that each job covered; the newest run first."""
+    session.sends_nothing("warehouse")
     with session.store() as store:
         runs = store.history(session.config.name, limit) if store.pipeline(session.config.name) else []
     if not runs and not session.prints_json:
@@ -242,126 +247,3 @@ def _job_rows(item: JobHistory) -> Iterable[Sequence[Any]]:
         yield (*first, None, None)
     if job.reason:
         yield (f"  {job.reason}", None, None, None, None, None)
-
-
-# Rejects
-
-
-@click.command(cls=Verb, short_help="Show refused rows and why; dismiss them.")
-@shared("config", "select", "exclude", "vars", "output")
-@click.option("--all", "everything", is_flag=True, help="Also those that are resolved or dismissed.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Oldest ones.")
-@click.option(
-    "--dismiss",
-    multiple=True,
-    metavar="ID|KEY",
-    help="Take these as known: a number of the first column, or a key (key:1001 for one of digits). Several times.",
-)
-@click.pass_obj
-def rejects(session: Session, everything: bool, limit: int, dismiss: tuple[str, ...]) -> None:
-    """Refused rows, with their keys and reasons. A refused row is sent when it changes at the source.
-
-    `warehouse-sync retry` finds mended rows that no run reads any more, because the cursor has passed them.
-    """
-    if dismiss:
-        _dismiss(session, dismiss)
-        return
-    from warehouse_sync.state.lifecycle import RejectState
-
-    names = _names(session)
-    states = tuple(RejectState) if everything else (RejectState.OPEN,)
-    with session.store() as store:
-        found = [item for item in store.rejects(session.config.name, states=states) if item.model in names]
-    if session.prints_json:
-        for item in found[:limit]:
-            print_json(_reject_as_json(item))
-        return
-    if not found:
-        print_data("no refused rows" if everything else "no open refused rows")
-        return
-    headings = ["id", "model", "key", "refused", "because", "first run", "last run", *(["state"] if everything else [])]
-    rows = [
-        [
-            str(item.id),
-            item.model,
-            key_text(item.key),
-            _refuser(item),
-            _sentences(item.reasons),
-            item.first_run,
-            item.last_run,
-        ]
-        + ([item.state] if everything else [])
-        for item in found[:limit]
-    ]
-    print_table(headings, rows)
-    if len(found) > limit:
-        print_data(f"\n{len(found) - limit:,} more: --limit {len(found)}")
-
-
-def _names(session: Session) -> set[str]:
-    """The selected models; without a selection also those that have no file any more."""
-    if session.flags.select or session.flags.exclude:
-        return {model.name for model in session.selected()}
-    with session.store() as store:
-        return {item.model for item in store.rejects(session.config.name, states=_every_state())}
-
-
-def _every_state() -> tuple[Any, ...]:
-    from warehouse_sync.state.lifecycle import RejectState
-
-    return tuple(RejectState)
-
-
-def _refuser(item: Reject) -> str:
-    from warehouse_sync.state.lifecycle import RejectKind
-
-    return "here, before sending" if item.kind is RejectKind.INVALID else "by Userpilot"
-
-
-def _sentences(codes: Sequence[str]) -> str:
-    from warehouse_sync.events.reasons import Reason
-
-    known = {reason.code: reason.sentence for reason in Reason}
-    return " ".join(known.get(code, code) for code in codes)
-
-
-def _reject_as_json(item: Reject) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "model": item.model,
-        "key": item.key,
-        "kind": item.kind,
-        "reasons": list(item.reasons),
-        "sentences": _sentences(item.reasons),
-        "state": item.state,
-        "first_run": item.first_run,
-        "last_run": item.last_run,
-        "opened_at": item.opened_at,
-        "closed_at": item.closed_at,
-    }
-
-
-def _dismiss(session: Session, wanted: Sequence[str]) -> None:
-    from warehouse_sync.errors import UsageError
-    from warehouse_sync.state.store import open_store
-
-    names, pipeline = _names(session), session.config.name
-    session.keep_log()
-    with open_store(session.config.state.url.get_secret_value()) as store:
-        known = [item for item in store.rejects(pipeline) if item.model in names]
-        ids: set[int] = set()
-        for text in wanted:
-            found = {item.id for item in known if _is_meant(item, text)}
-            if not found:
-                raise UsageError(
-                    f"no open refused row has the id or key {text!r}", hint="`warehouse-sync rejects` lists them."
-                )
-            ids |= found
-        done = store.dismiss(ids)
-    session.console.event("rejects_dismissed", f"{done} refused rows dismissed", rows=done)
-
-
-def _is_meant(item: Reject, text: str) -> bool:
-    if text.isdecimal():
-        return item.id == int(text)
-    return item.key == text.removeprefix("key:")

@@ -10,19 +10,18 @@ names the place, and the log file that holds the rest.
 from __future__ import annotations
 
 import gc
-import io
-import os
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 
 from warehouse_sync import __version__
-from warehouse_sync.cli import dbt, doctor, explain, look, models, retry, run, sandbox, start, state, unit
+from warehouse_sync.cli import dbt, doctor, explain, look, models, rejects, retry, run, sandbox, start, state, unit
 from warehouse_sync.cli.options import shared
 from warehouse_sync.cli.session import Session
-from warehouse_sync.errors import Interrupted, WarehouseSyncError
+from warehouse_sync.cli.streams import make_safe
+from warehouse_sync.errors import DiskError, Interrupted, WarehouseSyncError
 
 
 class Cli(click.Group):
@@ -34,32 +33,19 @@ class Cli(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        make_safe()
         session = Session()
         try:
             code = _guarded(session, lambda: super(Cli, self).main(*args, **_ours(extra), obj=session))
         finally:
             session.close()
-            for stream in (sys.stdout, sys.stderr):
-                _let_go(stream)
+            with suppress(DiskError):  # said already, or not as bad as what ended the work
+                sys.stdout.flush()
         sys.exit(code)
 
 
 def _ours(extra: dict[str, Any]) -> dict[str, Any]:
     return {**extra, "prog_name": "warehouse-sync", "standalone_mode": False}
-
-
-def _let_go(stream: TextIO) -> None:
-    """Flush; where the reader is gone (`| head`), drop the rest, or Python would end with a code of its own (120)."""
-    try:
-        stream.flush()
-    except OSError:
-        with suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
 
 
 def _guarded(session: Session, work: Any) -> int:
@@ -71,8 +57,7 @@ def _guarded(session: Session, work: Any) -> int:
         if session.flags.log_format == "json":
             session.console.event("usage", error.format_message(), level="error")
         else:
-            with suppress(OSError):
-                error.show()
+            error.show()
         return error.exit_code
     except WarehouseSyncError as error:
         session.console.failure(error)
@@ -80,8 +65,6 @@ def _guarded(session: Session, work: Any) -> int:
     except (click.Abort, KeyboardInterrupt):
         session.console.failure(Interrupted("interrupted"))
         return Interrupted.exit_code
-    except BrokenPipeError:
-        return 1
     except Exception as error:  # the border: see crash
         from warehouse_sync.cli.crash import report_crash
 
@@ -115,7 +98,7 @@ for verb in (
     retry.retry,
     look.status,
     look.history,
-    look.rejects,
+    rejects.rejects,
     explain.explain,
     state.state,
     sandbox.sandbox,

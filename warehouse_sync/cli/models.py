@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import click
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import key_text, print_data, print_json, print_table, share, table
 from warehouse_sync.cli.session import Session
+from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
+    from warehouse_sync.errors import WarehouseSyncError
     from warehouse_sync.preview import ModelPlan
     from warehouse_sync.project.model import BrokenModel
     from warehouse_sync.values import Model
@@ -61,6 +63,7 @@ def compile_(session: Session, incremental_from: str | None) -> int:
     from warehouse_sync.project.model import BrokenModel
     from warehouse_sync.project.render import render
 
+    session.sends_nothing("warehouse")
     chosen = session.selected()
     dialect, settings = dialect_of(session.config), session.policy.settings
     failed = report_broken(session, chosen)
@@ -100,6 +103,7 @@ def show(session: Session, limit: int) -> int:
     from warehouse_sync.errors import ModelError
     from warehouse_sync.project.model import BrokenModel
 
+    session.sends_nothing()
     config, policy, chosen = session.config, session.policy, session.selected()
     failed = report_broken(session, chosen)
     for model in chosen:
@@ -126,6 +130,7 @@ def plan(session: Session, full_refresh: bool, limit: int | None, start: str | N
     from warehouse_sync.cli.report import say_warnings
     from warehouse_sync.prepare import Request
 
+    session.sends_nothing()
     config, policy, chosen = session.config, session.policy, session.selected()
     if not chosen:
         return 0
@@ -138,11 +143,10 @@ def plan(session: Session, full_refresh: bool, limit: int | None, start: str | N
             print_json(_plan_as_json(item))
         elif item.error is None and not item.held_back:
             print_data(_plan_as_text(item))
-        if item.error is not None:
-            session.console.failure(item.error)
+    failed = report_errors(session, {item.model: item.error for item in plans if item.error is not None})
     if not session.prints_json:
         _print_totals(plans)
-    return int(any(item.error is not None or item.held_back for item in plans))
+    return int(failed or any(item.held_back for item in plans))
 
 
 def _save_state(session: Session, folder: Path) -> None:
@@ -185,10 +189,20 @@ def report_broken(session: Session, chosen: Sequence[Model | BrokenModel]) -> in
     """Say what is wrong with models that cannot be used; 1 when there is one."""
     from warehouse_sync.project.model import BrokenModel
 
-    broken = [model for model in chosen if isinstance(model, BrokenModel)]
-    for model in broken:
-        session.console.failure(model.error)
-    return int(bool(broken))
+    return report_errors(session, {model.name: model.error for model in chosen if isinstance(model, BrokenModel)})
+
+
+def report_errors(session: Session, errors: Mapping[str, WarehouseSyncError]) -> int:
+    """Say what is wrong with models, and only once what is wrong with several; 1 when there is an error."""
+    shared: dict[str, list[str]] = {}
+    for model, error in errors.items():
+        shared.setdefault(str(error), []).append(model)
+    for models in shared.values():
+        session.console.failure(errors[models[0]])
+        if len(models) > 1:
+            text = f"it concerns {counted(len(models), 'model')}: {', '.join(models)}"
+            session.console.event("models_concerned", text, level="error", models=models)
+    return int(bool(errors))
 
 
 def _literal(session: Session, model: Model, text: str) -> str:

@@ -7,12 +7,15 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from warehouse_sync.cli.session import is_terminal
 
 WIDE = 10_000
 """Columns where nobody looks at a terminal: nothing is cut or folded."""
+
+GAP = 2
+"""Blanks between two columns of a table."""
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
 
@@ -38,23 +41,57 @@ def terminal_width() -> int:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", width: int = WIDE) -> str:
-    """Rows below their headings; numbers to the right, None as nothing, control characters made visible."""
+    """Rows below their headings; numbers to the right, None as nothing, control characters made visible.
+
+    Where `width` is too small, cells are folded between words; where that does not help, each row is a block of lines,
+    one a column.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    texts = [list(map(cell, row)) for row in rows]
+    widths = _widths([list(column) for column in zip(headings, *texts, strict=True)], width)
+    if widths is None:
+        return "\n\n".join(([title.rstrip("\n")] if title else []) + _blocks(headings, texts))
     shape = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     for place, heading in enumerate(headings):
         is_number = rows and all(isinstance(row[place], int | float | None) for row in rows)
-        shape.add_column(Text(heading), justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        shape.add_row(*(Text(cell(value)) for value in row))
-    screen = Console(width=width, color_system=None, legacy_windows=False)
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        shape.add_column(Text(heading), justify=justify, overflow="fold", width=widths[place])
+    for row in texts:
+        shape.add_row(*map(Text, row))
+    screen = Console(width=max(width, sum(widths) + GAP * len(widths)), color_system=None, legacy_windows=False)
     with screen.capture() as captured:
         screen.print(shape)
     lines = [line.rstrip() for line in captured.get().rstrip("\n").split("\n")]
     return "\n".join([title, *lines] if title else lines)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """How wide each column is, its longest word at least; None where there is no room for that."""
+    from rich.cells import cell_len
+
+    left = room - GAP * (len(columns) - 1)
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
+    if sum(least) > left:
+        return None
+    while sum(widths) > left:
+        widest = max(range(len(widths)), key=lambda place: widths[place] if widths[place] > least[place] else 0)
+        widths[widest] -= 1
+    return widths
+
+
+def _blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Each row as lines of heading and cell, without empty ones."""
+    names = [heading.strip() for heading in headings]
+    wide = max(map(len, names))
+    return [
+        "\n".join(f"{name:<{wide}}  {text.strip()}" for name, text in zip(names, row, strict=True) if text)
+        for row in rows
+    ]
 
 
 def cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,12 +78,7 @@ def schema_text() -> str:
 
 def write_files(folder: Path, files: Mapping[Path, str]) -> None:
     """Write them all, or nothing when one is there already. Raises UsageError or DiskError."""
-    there = [str(path) for path in files if (folder / path).exists()]
-    if there:
-        raise UsageError(
-            f"{folder} has {', '.join(there)} already, and nothing is written over",
-            hint="name another folder: warehouse-sync init my-sync",
-        )
+    check_free(folder, files)
     try:
         for path, text in files.items():
             target = folder / path
@@ -91,6 +86,16 @@ def write_files(folder: Path, files: Mapping[Path, str]) -> None:
             target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DiskError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+
+
+def check_free(folder: Path, files: Iterable[Path]) -> None:
+    """Raises UsageError when one of the files is there already."""
+    there = [str(path) for path in files if (folder / path).exists()]
+    if there:
+        raise UsageError(
+            f"{folder} has {', '.join(there)} already, and nothing is written over",
+            hint="name another folder: warehouse-sync init my-sync",
+        )
 
 
 def _with_value(config: str, key: str, value: str) -> str:

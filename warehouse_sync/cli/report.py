@@ -12,6 +12,7 @@ from warehouse_sync import __version__
 from warehouse_sync.cli.output import WIDE, print_json, table, terminal_width
 from warehouse_sync.cli.session import Session
 from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.observe.words import counted
 from warehouse_sync.values import ModelStatus, utc_now
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def say_warnings(session: Session, model: str, warnings: Sequence[str], notes: M
     for warning in dict.fromkeys(warnings):
         session.console.event("model_warning", f"{model}: {warning}", level="warn", model=model, warning=warning)
     for code, rows in notes.items():
-        text = f"{model}: {sentences.get(code, code)} ({rows:,} rows)"
+        text = f"{model}: {sentences.get(code, code)} ({counted(rows, 'row')})"
         session.console.event("model_note", text, level="warn", model=model, note=code, rows=rows)
 
 
@@ -93,9 +94,9 @@ def _say_result(session: Session, result: ModelResult, place: int, total: int) -
     word = _WORDS.get(result.status, result.status.name)
     text = f"{place} of {total} {word} {result.model}: {result.message}"
     error = result.error
-    if error is None:
+    if error is None and result.status is not ModelStatus.SKIPPED:
         text += f" in {result.seconds:.2f}s"
-    else:
+    elif error is not None:
         text += "\n" + _what_to_do(error, result.message)
     session.console.event(
         "model_result",
@@ -122,7 +123,7 @@ def _say_rejects(session: Session) -> dict[str, int]:
         shown = ", ".join(f"{model}: {count:,}" for model, count in sorted(counts.items()))
         session.console.event(
             "rejects_open",
-            f"{sum(counts.values()):,} refused rows are open ({shown}): `warehouse-sync rejects` shows why",
+            f"{counted(sum(counts.values()), 'refused row is')} open ({shown}): `warehouse-sync rejects` shows why",
             level="warn",
             models=counts,
         )
@@ -131,19 +132,28 @@ def _say_rejects(session: Session) -> dict[str, int]:
 
 def save(session: Session, report: RunReport, args: Mapping[str, Any]) -> bool:
     """Write run_results.json, and print it for `--output json`; False when it cannot be written."""
-    from warehouse_sync.observe.results import Invocation, run_results, write_results
-    from warehouse_sync.project.manifest import FILE
+    from warehouse_sync.observe.results import Invocation, run_results
     from warehouse_sync.run import result_row
 
     config, console = session.config, session.console
     invocation = Invocation(session.id, report.run_id, config.name, __version__, args, os.environ)
     rows = [result_row(config.name, result) for result in report.results]
     document = run_results(invocation, rows, report.seconds, utc_now())
+    written = _written(session, report, document, whole=not any(args.get(key) for key in ("limit", "from", "to")))
     if session.prints_json:
         print_json(console.scrubber.value(document))
+    return written
+
+
+def _written(session: Session, report: RunReport, document: Mapping[str, Any], *, whole: bool) -> bool:
+    """Whether run_results.json, and after a whole run manifest.json, could be written; says so where not."""
+    from warehouse_sync.observe.results import write_results
+    from warehouse_sync.project.manifest import FILE
+
+    config, console = session.config, session.console
     try:
         write_results(config.home, document, console.scrubber)
-        if not any(args.get(key) for key in ("limit", "from", "to")):
+        if whole:
             write_results(config.home, _manifest(session, report), console.scrubber, FILE)
     except OSError as error:
         console.event(

@@ -11,6 +11,7 @@ import click
 from warehouse_sync.cli.ask import confirmed
 from warehouse_sync.cli.options import Duration, Verb, shared
 from warehouse_sync.cli.session import Session
+from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.delivery import Decision
@@ -117,9 +118,15 @@ def _explain(session: Session, plan: Plan, decision: Decision | None) -> None:
     for sentence in plan.left:
         say("retry_left", sentence, level="warn")
     for model, rows in plan.repeats.items():
-        say("retry_repeats", f"{model}: about {rows:,} events go a second time", level="warn", model=model, rows=rows)
+        say(
+            "retry_repeats",
+            f"{model}: sends about {counted(rows, 'event')} a second time",
+            level="warn",
+            model=model,
+            rows=rows,
+        )
     for held in plan.held:
-        what = ", ".join(f"{rows:,} rows of {name}" for name, rows in held.rows.items())
+        what = ", ".join(f"{counted(rows, 'row')} of {name}" for name, rows in held.rows.items())
         say("retry_held", f"held since {held.job.intended_at:%Y-%m-%d %H:%M} UTC with job {held.job.filename}: {what}")
         say("retry_held_why", f"  {held.job.reason}")
         if decision is None:

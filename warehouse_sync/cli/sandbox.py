@@ -12,6 +12,7 @@ import click
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data
 from warehouse_sync.cli.session import Session
+from warehouse_sync.observe.words import counted
 
 DEFAULT_PORT = 8642
 DEFAULT_KEY = "sandbox-key"
@@ -75,7 +76,7 @@ def sandbox(
         url=server.url,
     )
     _serve(server)
-    session.console.event("sandbox_stopped", f"stopped; {len(server.jobs)} jobs are kept in {directory}")
+    session.console.event("sandbox_stopped", f"stopped; {counted(len(server.jobs), 'job is')} kept in {directory}")
     return 0
 
 

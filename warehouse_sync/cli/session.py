@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 API_KEY_VARIABLE = "USERPILOT_API_KEY"
 
+MODELS_SHOWN = 10
+"""Names of models in the message that none is selected."""
+
 
 @dataclass
 class Flags:
@@ -58,7 +61,8 @@ class Session:
         self.flags = Flags()
         self.id = uuid4().hex
         self._console: Console | None = None
-        self._asks_nobody = False
+        # Sections of the YAML whose variables need not be set; None: nobody is asked, and none of them has to be.
+        self._unused: tuple[str, ...] | None = ()
 
     # What people see
 
@@ -103,16 +107,27 @@ class Session:
     @cached_property
     def config(self) -> Config:
         """The YAML file. Raises ConfigError or UsageError."""
+        from warehouse_sync.errors import UsageError
         from warehouse_sync.project.config import find_config, load_config, load_without_secrets
 
-        load = load_without_secrets if self._asks_nobody else load_config
-        config = load(find_config(self.flags.config, os.environ), os.environ)
+        file = find_config(self.flags.config, os.environ)
+        if any("\udc80" <= letter <= "\udcff" for letter in str(file.absolute())):
+            raise UsageError(f"the path {file.absolute()} is not UTF-8", hint="give its folders other names.")
+        config = (
+            load_config(file, os.environ)
+            if self._unused == ()
+            else load_without_secrets(file, os.environ, self._unused)
+        )
         self.console.scrubber.add(config.secrets())
         return config
 
     def asks_nobody(self) -> None:
         """Say, before the YAML is read, that no secret of it is needed: neither warehouse nor API will be asked."""
-        self._asks_nobody = True
+        self._unused = None
+
+    def sends_nothing(self, *unused: str) -> None:
+        """The same of a verb that does not ask the API, and does not use the sections `unused` of the YAML either."""
+        self._unused = ("userpilot", *unused)
 
     @cached_property
     def policy(self) -> Policy:
@@ -138,8 +153,15 @@ class Session:
         for sentence in unmatched(self.models, flags.select, around):
             self.console.event("selector_unmatched", sentence, level="warn")
         if not chosen:
-            self.console.event("nothing_selected", "the selection holds no enabled model", level="warn")
+            self.console.event("nothing_selected", self._nothing_selected(), level="warn")
         return chosen
+
+    def _nothing_selected(self) -> str:
+        names = [model.name for model in self.models if model.enabled]
+        if not names:
+            return f"there is no enabled model in {self.config.models.path}"
+        more = f" and {len(names) - MODELS_SHOWN:,} more" if len(names) > MODELS_SHOWN else ""
+        return f"no enabled model is selected; there are {', '.join(names[:MODELS_SHOWN])}{more}"
 
     def store(self) -> Store:
         """The state store, for looking only: a missing one is empty. Raises StateError."""

@@ -57,7 +57,7 @@ def init(session: Session, /, directory: Path | None, no_input: bool, no_sample:
     and manifest. Nothing is written over.
     """
     from warehouse_sync.cli import sample
-    from warehouse_sync.cli.project_files import WAREHOUSE, dbt_files, project_files, write_files
+    from warehouse_sync.cli.project_files import WAREHOUSE, check_free, dbt_files, project_files, write_files
     from warehouse_sync.errors import UsageError
 
     asks = not no_input and is_terminal(sys.stdin)
@@ -67,6 +67,7 @@ def init(session: Session, /, directory: Path | None, no_input: bool, no_sample:
         files = dbt_files(wishes.name, wishes.endpoint, wishes.dbt, folder)
     else:
         files = project_files({"name": wishes.name}, wishes.kind, wishes.endpoint)
+    check_free(folder, files)
     with_sample = wishes.kind == "duckdb" and not no_sample
     if with_sample and (folder / WAREHOUSE).exists():
         raise UsageError(f"{folder / WAREHOUSE} is there already", hint="--no-sample leaves it as it is.")

@@ -12,6 +12,7 @@ from warehouse_sync.cli.by_hand import changing, explain, keeping, known_model, 
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json, print_table
 from warehouse_sync.cli.session import Session
+from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.project.config import Config
@@ -35,6 +36,7 @@ def state() -> None:
 @click.pass_obj
 def show(session: Session, model: str | None) -> None:
     """What the store holds: destination, models, windows and batches that are not settled, jobs on their way."""
+    session.sends_nothing("warehouse")
     with session.store() as store:
         found = _state(store, session.config.name, model)
     if session.prints_json:
@@ -152,13 +154,13 @@ def _what_is_forgotten(report: ResetReport, model: str | None) -> list[str]:
         f"  models      {', '.join(report.models) or 'none'}",
         f"  windows     {report.windows:,}",
         f"  batches     {report.batches:,}, of which {report.undelivered:,} are not delivered yet",
-        f"  refused     {report.rejects:,} rows",
+        f"  refused     {counted(report.rejects, 'row')}",
         f"  jobs        {report.jobs:,}" + ("" if model is None else " (they stay in the history)"),
         "The next run sends every row again from `begin` on. Profiles are overwritten with the same values; events"
         " are counted twice in Userpilot.",
     ]
     if report.in_flight:
-        lines.append(f"{report.in_flight} job is on its way: its rows may arrive and will be sent again.")
+        lines.append(f"{counted(report.in_flight, 'job is')} on the way: the rows may arrive, and are sent again.")
     return lines
 
 
@@ -201,7 +203,7 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
         on_their_way = store.batches(pipeline, model=name, states=(BatchState.SENT, BatchState.HELD))
         if on_their_way:
             raise UsageError(
-                f"{len(on_their_way)} batches of `{name}` are with a job, which will move the cursor when it ends",
+                f"{counted(len(on_their_way), 'batch')} of `{name}` went with a job, which will move the cursor",
                 hint="let a run end it first, or decide with `warehouse-sync retry --resend | --settle`.",
             )
         sealed = store.batches(pipeline, model=name, states=(BatchState.SEALED,))
@@ -244,9 +246,7 @@ def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed:
 
     lines = [f"This moves the cursor of {model.name} from {before.text} to {value.text}."]
     if sealed:
-        lines.append(
-            f"{sum(b.rows for b in sealed):,} rows that were read and not sent are given up, to be read again."
-        )
+        lines.append(f"{counted(sum(b.rows for b in sealed), 'row')} read and not sent: given up, to be read again.")
     if order(value) > order(before):
         lines.append("Rows between the two are not read, and not sent.")
     elif model.unique_key:
@@ -314,9 +314,9 @@ def discard(session: Session, model: str | None, everything: bool, yes: bool) ->
         _sweep(session.config, store)
         left = store.windows(pipeline, model=model, states=(WindowState.READY,))
     rows = sum(batch.rows for batch in given_up)
-    more = "" if not left else f"; {len(left)} windows wait for the job that has the rest of them"
+    more = "" if not left else f"; {counted(len(left), 'window waits')} for the job that has the rest"
     session.console.event(
-        "state_discarded", f"{rows:,} rows are given up, and read again by the next run{more}", rows=rows
+        "state_discarded", f"{counted(rows, 'row')} given up, and read again by the next run{more}", rows=rows
     )
     return 0
 
@@ -327,11 +327,11 @@ def _what_is_given_up(given_up: list[Batch]) -> list[str]:
     lines = ["This gives up batches that are not delivered; the cursor stays, the next run reads their rows again:"]
     for name in sorted({batch.model for batch in given_up}):
         mine = [batch for batch in given_up if batch.model == name]
-        lines.append(f"  {name}  {len(mine):,} batches, {sum(batch.rows for batch in mine):,} rows")
+        lines.append(f"  {name}  {counted(len(mine), 'batch')}, {counted(sum(b.rows for b in mine), 'row')}")
     held = [batch for batch in given_up if batch.state is BatchState.HELD]
     if held:
         lines.append(
-            f"{sum(batch.rows for batch in held):,} of the rows are held: nobody can tell whether they arrived."
+            f"{counted(sum(b.rows for b in held), 'row is')} held: nobody can tell whether they arrived."
             " Profiles are overwritten; events that did arrive count twice."
         )
     return lines

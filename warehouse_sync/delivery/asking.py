@@ -143,9 +143,9 @@ def ask(
     try:
         found: AnswerT = patient(answer)
     except (NotSent, Unclear, Throttled) as error:
+        hint = "Everything is recorded; the next run goes on. `delivery.busy_timeout` sets how long to try."
         raise JobsOutOfReach(
-            f"Userpilot does not answer: {error.message}",
-            hint="everything is recorded; the next run goes on. `delivery.busy_timeout` sets how long to try.",
+            f"Userpilot does not answer: {error.message}", hint=f"{error.hint} {hint}".strip()
         ) from None
     return found
 

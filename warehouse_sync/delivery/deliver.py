@@ -33,6 +33,7 @@ from warehouse_sync.errors import (
     Unclear,
     WarehouseSyncError,
 )
+from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Limits
 from warehouse_sync.patience import UPLOAD_GRACE, Patience, growing_pause
 from warehouse_sync.state.lifecycle import BatchState, JobState
@@ -103,8 +104,9 @@ class Delivery:
             ids = [batch.id for batch in chosen]
             self._store.decide(job.id, ids, arrived=decision.arrived, resolved=resolved)
             rows, names = sum(batch.rows for batch in chosen), ", ".join(sorted({batch.model for batch in chosen}))
-            what = "are taken as arrived" if decision.arrived else "go again"
-            self._say("held_decided", f"{rows:,} rows of {names} from job {job.filename} {what}", job=job.filename)
+            what = "taken as arrived" if decision.arrived else "sent again"
+            said = f"{counted(rows, 'row')} of {names} from job {job.filename}: {what}"
+            self._say("held_decided", said, job=job.filename)
         self.done.held.clear()
         self._show_held()
 
@@ -179,9 +181,8 @@ class Delivery:
         reach("after_intent")
         if found is None:
             names = ", ".join(dict.fromkeys(batch.model for batch in batches))
-            self._say(
-                "job_posting", f"uploading {rows:,} rows ({names}) as {job.filename}", job=job.filename, rows=rows
-            )
+            said = f"uploading {counted(rows, 'row')} ({names}) as {job.filename}"
+            self._say("job_posting", said, job=job.filename, rows=rows)
             found = self._upload(job, batches)
         if found is not None:
             self._refusals = 0
@@ -319,7 +320,7 @@ class Delivery:
         if remote.total_rows not in (None, job.rows):
             self._say(
                 "total_rows_differ",
-                f"job {job.filename}: {job.rows} rows were sent, the API counted {remote.total_rows}",
+                f"job {job.filename}: {counted(job.rows, 'row')} sent, the API counted {remote.total_rows}",
                 level="warn",
                 job=job.filename,
                 rows=job.rows,
@@ -337,7 +338,8 @@ class Delivery:
         self._quarantine.completed(batches)
         for model in {batch.model for batch in batches}:
             self.done.jobs[model] = self.done.jobs.get(model, 0) + 1
-        self._say("job_completed", f"job {job.filename} completed: {job.rows:,} rows", job=job.filename, rows=job.rows)
+        said = f"job {job.filename} completed: {counted(job.rows, 'row')}"
+        self._say("job_completed", said, job=job.filename, rows=job.rows)
 
     def _fail(self, job: Job, remote: RemoteJob) -> None:
         batches = self._store.job_batches(job.id)
@@ -374,7 +376,8 @@ class Delivery:
             for model in {batch.model for batch in held}:
                 rows = sum(batch.rows for batch in held if batch.model == model)
                 self.done.held[model] = ApiError(
-                    f"{rows:,} rows are held with job {job.filename}: {job.reason}", hint=HELD_HINT
+                    f"{counted(rows, 'row is')} held with job {job.filename}: {job.reason}",
+                    hint=HELD_HINT,
                 )
 
     # Small things

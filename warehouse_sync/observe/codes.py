@@ -81,6 +81,7 @@ CODES: dict[str, str] = {
     "file_written": "A file of a project was written.",
     "usage": "The command line asks for something that cannot be.",
     "config": "The YAML file has problems; `data.problems` lists them.",
+    "models_concerned": "The error before this line is that of several models; `data` names them.",
     "state": "The state store or state.dir cannot be used.",
     "destination": "The stored state belongs to another account or endpoint.",
     "auth": "The API refuses the key.",

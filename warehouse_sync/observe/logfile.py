@@ -34,9 +34,11 @@ class LogFile:
     def write(self, line: str) -> None:
         """Append one line."""
         self._waiting.append(line)
-        if self._given_up or (self._descriptor is None and not (self.home / MARK).exists()):
+        if self._given_up:
             return
         try:
+            if self._descriptor is None and not (self.home / MARK).exists():
+                return
             descriptor = self._open()
             while self._waiting:
                 os.write(descriptor, (self._waiting[0] + "\n").encode(errors="backslashreplace"))

@@ -10,7 +10,7 @@ file -> document.read_document   values, positions, variables; duplicate keys, Y
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,10 +64,11 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     return config
 
 
-def load_without_secrets(path: Path, environ: Mapping[str, str]) -> Config:
-    """The same for a verb that asks neither warehouse nor API: variables that are not set are no problem.
+def load_without_secrets(path: Path, environ: Mapping[str, str], unused: Sequence[str] | None = None) -> Config:
+    """The same for a verb that does not use the sections `unused` (None: asks neither warehouse nor API).
 
-    Raises ConfigError as `load_config` does, when there is any other problem.
+    Variables that only stand there and are not set are no problem. What is not in the YAML is in dbt's profile, and
+    counts as `warehouse`. Raises ConfigError as `load_config` does, when there is any other problem.
     """
     first: ConfigError | None = None
     known = dict(environ)
@@ -76,10 +77,21 @@ def load_without_secrets(path: Path, environ: Mapping[str, str]) -> Config:
             return load_config(path, known)
         except ConfigError as error:
             first = first or error
-            missing = missing_variables(str(error)) - known.keys()
-        if not missing:
-            raise first
-        known.update(dict.fromkeys(missing, STAND_IN))
+            missing = _missing_in(error, path, unused) - known.keys()
+            if not missing:
+                raise first from None
+            known.update(dict.fromkeys(missing, STAND_IN))
+
+
+def _missing_in(error: ConfigError, path: Path, unused: Sequence[str] | None) -> frozenset[str]:
+    """The variables that are not set, and that no other section needs."""
+    if unused is None:
+        return missing_variables(str(error))
+    texts = {True: "", False: ""}
+    for problem in error.problems:
+        section = problem.key.partition(".")[0] if problem.path == path else "warehouse"
+        texts[section in unused] += f"{problem}\n"
+    return missing_variables(texts[True]) - missing_variables(texts[False])
 
 
 def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
@@ -103,10 +115,19 @@ def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
         if files:
             names = ", ".join(str(file) for file in files)
             raise UsageError(f"more than one YAML file: {names}", hint=f"choose one with --config or {CONFIG_VARIABLE}")
+    above = next((folder for folder in Path.cwd().parents if _has_project(folder)), None)
     raise UsageError(
         f"no YAML file: looked for --config, {CONFIG_VARIABLE}, warehouse_sync.yml and configs/*.yml in {Path.cwd()}",
-        hint="`warehouse-sync init` writes a project to begin with",
+        hint=f"there is one in {above}: go there, or name it with --config"
+        if above
+        else "`warehouse-sync init` writes a project to begin with",
     )
+
+
+def _has_project(folder: Path) -> bool:
+    """True where a YAML file would be found, and is ours: others have a folder `configs` too."""
+    models = any(folder.glob("models_sql/*.sql"))
+    return any(folder.glob("warehouse_sync.y*ml")) or (models and any(folder.glob("configs/*.y*ml")))
 
 
 def _validated(document: Document, context: Context, environ: Mapping[str, str]) -> Config | None:

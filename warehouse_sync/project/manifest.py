@@ -90,11 +90,7 @@ def _read(path: Path, key: str, kind: type) -> Any:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))[key]
     except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist",
-            hint="every run writes it into <state.dir>/<name>; `warehouse-sync ls --save-state DIR` writes a"
-            " manifest.json without a run. --state names the folder.",
-        ) from None
+        raise UsageError(f"{path} does not exist") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise _unreadable(path) from None
     if not isinstance(found, kind):
@@ -106,4 +102,4 @@ def _unreadable(path: Path) -> UsageError:
     return UsageError(f"{path} cannot be read", hint="it is no file that warehouse-sync wrote, or it is damaged.")
 
 
-__all__ = ["FILE", "carried_over", "checksum", "checksums", "manifest", "statuses"]
+__all__ = ["FILE", "RESULTS", "carried_over", "checksum", "checksums", "manifest", "statuses"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +79,9 @@ def load_models(settings: ModelSettings) -> list[Model | BrokenModel]:
     problems = _check_settings(settings)
     if not settings.path.is_dir():
         problems.append(_problem(settings, "models.path", f"there is no folder {settings.path}"))
+        raise ConfigError(problems)
+    if not os.access(settings.path, os.R_OK | os.X_OK):
+        problems.append(_problem(settings, "models.path", f"this user may not read the folder {settings.path}"))
         raise ConfigError(problems)
     loaded = [_load(path, settings) for path in _files(settings.path)]
     names = [model.name for model in loaded]

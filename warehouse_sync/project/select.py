@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from warehouse_sync.errors import UsageError
-from warehouse_sync.project.manifest import checksum, checksums, statuses
+from warehouse_sync.project.manifest import FILE, RESULTS, checksum, checksums, statuses
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.names import nearest
 from warehouse_sync.values import EventType, Model, ModelStatus
@@ -74,14 +74,27 @@ def select(
 def unmatched(
     models: Sequence[Model | BrokenModel], select: Sequence[str], around: Surroundings = NOWHERE
 ) -> tuple[str, ...]:
-    """A sentence for each selector that picks no enabled model, with the nearest name: for warnings."""
-    enabled = [model for model in models if model.enabled]
+    """A sentence for each selector that picks no enabled model, with what was meant perhaps: for warnings."""
     return tuple(
-        f"{selector} selects no enabled model{nearest(selector, [model.name for model in enabled])}"
+        f"{selector} selects no enabled model{_meant(selector, models, around)}"
         for argument in select
         for selector in argument.split()
-        if not any(map(_intersection(selector, around), enabled))
+        if not any(model.enabled for model in filter(_intersection(selector, around), models))
     )
+
+
+def _meant(selector: str, models: Sequence[Model | BrokenModel], around: Surroundings) -> str:
+    """The disabled models that it does pick, or the name or tag most like a part of it that nothing has."""
+    disabled = [model.name for model in filter(_intersection(selector, around), models)]
+    if disabled:
+        return f" (disabled: {', '.join(disabled)})"
+    names = {model.name for model in models if model.enabled}
+    tags = {tag for model in models if model.enabled for tag in model.tags}
+    for part in selector.split(","):
+        near = nearest(part, names | {f"tag:{tag}" for tag in tags})
+        if near and not any(map(_criterion(part, selector, around), models)):
+            return near
+    return ""
 
 
 def _union(arguments: Sequence[str], around: Surroundings) -> _Matcher:
@@ -135,16 +148,24 @@ def _one_of(value: str, known: Sequence[str], text: str) -> None:
                          hint=f"known: {', '.join(known)}.")  # fmt: skip
 
 
-def _earlier(text: str, around: Surroundings) -> Path:
+def _earlier(text: str, around: Surroundings, file: str) -> Path:
+    """The folder of the earlier run, which has that file."""
+    what = f"the selector `{text}` compares with an earlier run"
     if around.earlier is None:
-        raise UsageError(f"the selector `{text}` compares with an earlier run", hint="name its folder: --state DIR")
+        raise UsageError(what, hint="name its folder: --state DIR")
+    if not (around.earlier / file).exists():
+        without = f", or `ls --save-state DIR`, which writes {FILE} without a run" if file == FILE else ""
+        raise UsageError(
+            f"{what}, and {around.earlier / file} does not exist",
+            hint=f"it is there after the first `warehouse-sync run`{without}; --state DIR names the folder.",
+        )
     return around.earlier
 
 
 def _by_state(value: str, text: str, around: Surroundings) -> _Matcher:
     """As in dbt: what is new is modified too. A model that cannot be read is never unmodified."""
     _one_of(value, STATES, text)
-    known = checksums(_earlier(text, around))
+    known = checksums(_earlier(text, around, FILE))
 
     def matches(model: Model | BrokenModel) -> bool:
         there = model.name in known
@@ -156,7 +177,7 @@ def _by_state(value: str, text: str, around: Surroundings) -> _Matcher:
 
 def _by_result(value: str, text: str, around: Surroundings) -> _Matcher:
     _one_of(value, [str(status) for status in ModelStatus], text)
-    known = statuses(_earlier(text, around))
+    known = statuses(_earlier(text, around, RESULTS))
     return lambda model: known.get(model.name) == value
 
 

@@ -29,6 +29,7 @@ BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 # Any number will do, as long as every process that migrates takes the same one.
 MIGRATION_LOCK = 7_730_114_501
+MAY_WRITE = "This user must be able to write to that file and its folder, even to look. Did another user make them?"
 CHANGED_BY_HAND = "Restore the store from a backup; it was changed by something else."
 MEMORY = make_url("sqlite://")
 
@@ -84,7 +85,7 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     parsed = _parse(url)
     where = _where(parsed)
     if _is_file(parsed):
-        if read_only and not Path(parsed.database or "").exists():
+        if read_only and not _is_there(Path(parsed.database or ""), where):
             parsed = MEMORY
         elif not read_only:
             _create_file(Path(parsed.database or ""), where)
@@ -97,7 +98,9 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
             return open_database("sqlite://")
     except DBAPIError as error:
         database.close()
-        raise StateError(f"{where}: cannot use the state store: {_reason(error)}", hint=_hint(parsed)) from None
+        reason = _reason(error)
+        hint = MAY_WRITE if "readonly" in reason or "unable to open" in reason else _hint(parsed)
+        raise StateError(f"{where}: cannot use the state store: {reason}", hint=hint) from None
     except BaseException:
         database.close()
         raise
@@ -141,8 +144,15 @@ def _reason(error: DBAPIError) -> str:
     return str(error.orig).partition("\n")[0].strip()
 
 
+def _is_there(path: Path, where: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StateError(f"{where}: cannot use the state store: {error.strerror}", hint=MAY_WRITE) from None
+
+
 def _create_file(path: Path, where: str) -> None:
-    if path.exists():
+    if _is_there(path, where):
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -136,10 +136,11 @@ class Store:
 
     # Runs and models
 
-    def begin_run(self, pipeline: str, verb: str, args: dict[str, Any], version: str) -> int:
-        """Record that a run started; rejects opened through this Store from now on are opened by it."""
+    def begin_run(self, pipeline: str, verb: str, args: dict[str, Any], version: str, *, seconds: float = 0.0) -> int:
+        """Record that a run started so many seconds ago; rejects opened through this Store from now on are its own."""
+        started = self._clock() - timedelta(seconds=seconds)
         with self._database.write() as connection:
-            run_id = _pipelines.begin_run(connection, pipeline, verb, args, version=version, now=self._clock())
+            run_id = _pipelines.begin_run(connection, pipeline, verb, args, version=version, now=started)
         self._run_id = run_id
         return run_id
 

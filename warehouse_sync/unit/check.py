@@ -20,6 +20,7 @@ from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.events.schema import fields_of
 from warehouse_sync.observe.reporter import Silent
+from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.prepare import Policy, Request, prepare
 from warehouse_sync.project.model import BrokenModel
@@ -162,7 +163,7 @@ def _remarks(came: Came) -> list[str]:
     """What helps to see why: rows that were neither sent nor refused, columns that nobody gave."""
     counts: dict[str, Any] = came.counts.as_dict()
     apart = [f"{counts[name]} {word}" for name, word in _APART.items() if counts[name]]
-    lines = [f"of {counts['read']} rows read: {', '.join(apart)}"] if apart else []
+    lines = [f"of {counted(counts['read'], 'row')} read: {', '.join(apart)}"] if apart else []
     for place, names in came.missing.items():
         lines.append(f"not given, so NULL: {', '.join(names)} of {place}")
     return lines

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from warehouse_sync.observe.words import counted
 from warehouse_sync.project.document import DateText
 from warehouse_sync.project.unit import Refused
 
@@ -60,7 +61,7 @@ def differences(
     """The lines of a diff, `-` before what was expected and `+` before what came; none when all is as expected."""
     lines = []
     if len(expected) != len(events):
-        lines.append(f"{_count(len(expected), 'event')} expected, {len(events)} came")
+        lines.append(f"{counted(len(expected), 'event')} expected, {len(events)} came")
     pairs, lacking, extra = _pair(expected, events, _agreement)
     for wanted, found in pairs:
         wrong = [name for name, value in wanted.items() if not same(value, found.get(name), name)]
@@ -196,7 +197,3 @@ def _shown(value: Any) -> str:
 
 def _refusal(key: str | None, reasons: Collection[str]) -> str:
     return f"{'' if key is None else f'key {key or EMPTY}: '}{', '.join(sorted(reasons))}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

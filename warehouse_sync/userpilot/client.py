@@ -297,7 +297,10 @@ class Client:
             words = body.problem
         log.debug("%s: no answer: %s", what, words)
         message = f"{what}: {words} ({urlsplit(self._base).netloc})"
-        raise (Unclear(message) if sent else NotSent(message)) from None
+        if sent:
+            raise Unclear(message) from None
+        hint = "" if connected else f"Check userpilot.endpoint ({self._base}), and that this machine can reach it."
+        raise NotSent(message, hint=hint) from None
 
     def _error(self, answer: _Answer, what: str, *, posted: bool) -> WarehouseSyncError:
         status, request_id = answer.status, answer.request_id
