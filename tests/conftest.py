@@ -27,6 +27,11 @@ hypothesis.settings.register_profile("explore", max_examples=1000, **_PATIENT)
 hypothesis.settings.load_profile("same")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: now and then a test waits for a server."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the developer's shell reaches a test."""

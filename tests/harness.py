@@ -73,7 +73,7 @@ class CommandLine:
     def __call__(self, *words: str, stdin: str = "", **environ: str) -> Result:
         """The real command."""
         run = subprocess.run(
-            [*command(), *words], cwd=self.folder, env=self.variables(environ), input=stdin, capture_output=True,
+            [*COMMAND, *words], cwd=self.folder, env=self.variables(environ), input=stdin, capture_output=True,
             text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
         return Result(run.returncode, run.stdout, run.stderr)
@@ -82,7 +82,7 @@ class CommandLine:
     def start(self, *words: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         """The real command, at work beside the test; killed at the end, unless it is over by then."""
         with subprocess.Popen(
-            [*command(), *words], cwd=self.folder, env=self.variables(environ), text=True, stdin=subprocess.DEVNULL,
+            [*COMMAND, *words], cwd=self.folder, env=self.variables(environ), text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             try:
@@ -113,17 +113,8 @@ class CommandLine:
         return clean | {"PYTHONPATH": path} | self.environ | more
 
 
-def command() -> list[str]:
-    """How to start the command line; under coverage when this process is measured."""
-    coverage = sys.modules.get("coverage")
-    current = None if coverage is None else coverage.Coverage.current()
-    if current is None:
-        return [sys.executable, "-m", "warehouse_sync"]
-    data = Path(current.config.data_file).absolute()
-    return [
-        sys.executable, "-m", "coverage", "run", "--parallel-mode", f"--rcfile={ROOT / 'pyproject.toml'}",
-        f"--data-file={data}", "-m", "warehouse_sync",
-    ]  # fmt: skip
+COMMAND = [sys.executable, "-m", "warehouse_sync"]
+"""How to start the command line."""
 
 
 @dataclass

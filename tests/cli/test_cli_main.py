@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import CommandLine, command
+from harness import COMMAND, CommandLine
 
 from warehouse_sync import __version__
 from warehouse_sync.cli.main import cli
@@ -178,7 +178,7 @@ def nobody() -> Iterator[int]:
 
 def run_with(project: Project, *words: str, script: str = "", **streams: int) -> subprocess.CompletedProcess[str]:
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    line = ["sh", "-c", script] if script else [*command(), *words]
+    line = ["sh", "-c", script] if script else [*COMMAND, *words]
     return subprocess.run(
         line, cwd=project.folder, env=project.cli.variables({}), text=True, timeout=60, check=False,
         **both,
@@ -202,7 +202,7 @@ def test_a_reader_that_leaves_early_hides_no_failure(project: Project) -> None:
 
 @pytest.mark.parametrize("words", ["run --output json", "--nope"])
 def test_streams_that_are_closed(project: Project, words: str) -> None:
-    script = f"{' '.join(map(shlex.quote, command()))} {words} <&- >&- 2>&-"
+    script = f"{' '.join(map(shlex.quote, COMMAND))} {words} <&- >&- 2>&-"
     run = run_with(project, script=script)
     assert run.returncode == (2 if words == "--nope" else 0)
 

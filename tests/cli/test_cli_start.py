@@ -350,16 +350,20 @@ def test_demo_that_fails_says_so(cli: CommandLine, monkeypatch: pytest.MonkeyPat
     from warehouse_sync.cli import demo
 
     class Failing(Sandbox):
-        """Refuses every job from that sync on."""
+        """Refuses every upload from that sync on; the first one is two jobs."""
 
         def __init__(self, directory: Path, **settings: object) -> None:
             super().__init__(directory, port=0, api_key=str(settings["api_key"]))
-            self.syncs = 0
+            self.refuse()
 
         def accept(self, file_name: str, path: Path) -> dict[str, object] | None:
-            if len(self.imported()) >= (sync - 1) * 15986:
-                self.inject("job:fail=No")
-            return super().accept(file_name, path)
+            accepted = super().accept(file_name, path)
+            self.refuse()
+            return accepted
+
+        def refuse(self) -> None:
+            if len(self.jobs) == 2 * (sync - 1):
+                self.inject("upload:403*9")
 
     monkeypatch.setattr("warehouse_sync.userpilot.sandbox.Sandbox", Failing)
     result = cli.here("demo").check(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -155,7 +154,7 @@ class Life(RuleBasedStateMachine):
                         move()
 
 
-@pytest.mark.parametrize("lives", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lives", [2, pytest.param(13, marks=pytest.mark.slow)])
 def test_any_order_of_events(loaded, monkeypatch, told, lives):
     quick(monkeypatch, read_timeout=0.5)
     Life.template = loaded
@@ -163,7 +162,7 @@ def test_any_order_of_events(loaded, monkeypatch, told, lives):
         Life,
         settings=settings(
             max_examples=lives, stateful_step_count=8, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck), print_blob=True, derandomize="CI" not in os.environ and lives < 10,
+            suppress_health_check=list(HealthCheck), print_blob=True, derandomize=settings.default.derandomize,
         ),
     )  # fmt: skip
     outcome = "imported = accepted, once"

@@ -23,6 +23,9 @@ from warehouse_sync.cli.session import Session
 from warehouse_sync.cli.streams import make_safe
 from warehouse_sync.errors import DiskError, Interrupted, WarehouseSyncError
 
+RARELY = 50_000
+"""Objects made before garbage is looked for: imports make many and no garbage, and looking costs a tenth of a start."""
+
 
 class Cli(click.Group):
     """The verbs in the order in which people meet them, behind the border of errors."""
@@ -33,6 +36,7 @@ class Cli(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""
+        gc.set_threshold(RARELY)
         make_safe()
         session = Session()
         try:
