@@ -354,7 +354,7 @@ def test_begin_now_takes_only_what_comes_later(pipeline: Pipeline) -> None:
 # What may not change unnoticed
 
 
-@pytest.mark.parametrize("incremental", [True, False])
+@pytest.mark.parametrize("incremental", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("header", "select", "says"),
     [

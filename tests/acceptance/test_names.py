@@ -125,7 +125,9 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("event", ["identify_user", pytest.param("track", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize(
+    "name", [n if at % 3 == 0 else pytest.param(n, marks=pytest.mark.slow) for at, n in enumerate(QUERIES)]
+)
 def test_queries_of_any_shape(pipeline: Pipeline, name: str, event: str) -> None:
     pipeline.sql("CREATE TABLE t AS SELECT 'u' || i AS user_id, i % 3 AS v, 0 AS _c FROM range(5) AS r(i)")
     if event == "identify_user":

@@ -20,9 +20,9 @@ def place(tmp_path):
     "header",
     [
         "cursor='inserted_at', begin='all', slice='7 days'",
-        "cursor='inserted_at', begin='all', slice='7 days', unique_key='user_id'",
         "cursor='n', begin='all', slice=30, unique_key='user_id'",
-        "cursor='n', begin='all', slice=30",
+        pytest.param("cursor='inserted_at', begin='all', slice='7 days', unique_key='user_id'", marks=pytest.mark.slow),
+        pytest.param("cursor='n', begin='all', slice=30", marks=pytest.mark.slow),
     ],
 )
 def test_slices_read_everything_once_and_jump_over_gaps(place, header):
