@@ -17,18 +17,30 @@ if TYPE_CHECKING:
 _ORDER = "ORDER BY cursor DESC NULLS LAST, inserted_at DESC NULLS LAST"
 
 
-def losers(connection: DuckDBPyConnection, rows: str) -> pa.Table | None:
-    """The rows that do not stand for their key; None when every key stands once (a single narrow pass finds out).
+IN_A_PASS = 1_000_000
+"""Keys that one pass counts: so many short hashes are all that it holds in memory."""
 
-    `rows` is a relation with `key`, `key_hash`, `row_hash`, `cursor`, `inserted_at`, `verdict` and `place` (NULL for a
-    row that is not sent). The result has `place`, `verdict`, `key`, `key_hash`, `row_hash` and `ambiguous`.
+
+def losers(connection: DuckDBPyConnection, rows: str, total: int) -> pa.Table | None:
+    """The rows that do not stand for their key; None when every key stands once (narrow passes find out).
+
+    `rows` is a relation of `total` rows with `key`, `key_hash`, `row_hash`, `cursor`, `inserted_at`, `verdict` and
+    `place` (NULL for a row that is not sent). The result has `place`, `verdict`, `key`, `key_hash`, `row_hash` and
+    `ambiguous`.
     """
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE twice AS SELECT key_hash FROM {rows} WHERE key_hash IS NOT NULL"
-        " GROUP BY key_hash HAVING count(*) > 1"
-    )
-    if not connection.sql("FROM twice LIMIT 1").fetchall():
+    connection.execute("CREATE OR REPLACE TEMP TABLE alike (hash UBIGINT)")
+    passes = -(-total // IN_A_PASS)
+    for number in range(passes):
+        connection.execute(
+            f"INSERT INTO alike SELECT hash(key_hash) AS short FROM {rows} WHERE key_hash IS NOT NULL"
+            f" AND short % {passes} = {number} GROUP BY short HAVING count(*) > 1"
+        )
+    if not connection.sql("FROM alike LIMIT 1").fetchall():
         return None
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE twice AS SELECT key_hash FROM {rows}"
+        " WHERE hash(key_hash) IN (FROM alike) GROUP BY key_hash HAVING count(*) > 1"
+    )
     return connection.sql(
         f"""
         SELECT place, verdict, key, key_hash, row_hash, ambiguous FROM (

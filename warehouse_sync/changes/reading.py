@@ -170,7 +170,7 @@ class Reading:
             )
         if not self._keyed or not parts:
             return None
-        found = losers(self._connection, f"({' UNION ALL '.join(parts)})")
+        found = losers(self._connection, f"({' UNION ALL '.join(parts)})", self._sent + self._unsent.rows)
         if found is not None and rejects:
             found = self._as_refused(found)
         if found is not None:
