@@ -305,7 +305,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_unreadable_answers_are_unclear(scripted: Start, write: Write, case: str) -> None:
     answer, message = BROKEN[case]
-    server = scripted(answer, answer, answer)
+    server = scripted(*[answer] * 4)  # a job is asked for by both paths
     with make_client(server.url) as client:
         with pytest.raises(Unclear, match=message):
             client.upload("a", *write(b"{}\n"))
@@ -339,6 +339,16 @@ def test_a_dripping_answer_meets_the_deadline(scripted: Start, write: Write) -> 
     with pytest.raises(Unclear, match=r"not complete within 0\.2 s"):
         upload(server.url, write, timeout=0.2)
     with pytest.raises(Unclear, match=r"not complete within 0\.2 s"):
+        list_jobs(server.url, timeout=0.2)
+
+
+@pytest.mark.parametrize("drip", [b"x", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_a_dripping_head_meets_the_deadline(scripted: Start, write: Write, drip: bytes) -> None:
+    endless = [b"HTTP/1.1 100 Continue\r\n\r\n", *[drip] * 20]
+    server = scripted(endless, endless)
+    with pytest.raises(Unclear, match=r"no answer within 0\.2 s"):
+        upload(server.url, write, timeout=0.2)
+    with pytest.raises(Unclear, match=r"no answer within 0\.2 s"):
         list_jobs(server.url, timeout=0.2)
 
 
@@ -479,7 +489,7 @@ def test_retry_after_as_a_date_reaches_the_error(scripted: Start, write: Write) 
 def test_redirects_are_not_followed_and_the_key_stays(scripted: Start, write: Write, status: str) -> None:
     other = scripted(http("200 OK", JOB), http("200 OK", []))
     answer = http(status, b"", f"Location: {other.url}/v1/imports")
-    server = scripted(answer, answer, answer)
+    server = scripted(*[answer] * 4)
     with make_client(server.url) as client:
         with pytest.raises(Unclear, match="redirect, not followed"):
             client.upload("a", *write(b"{}\n"))
@@ -550,6 +560,19 @@ def test_a_job_that_no_path_knows_is_none(scripted: Start) -> None:
     assert len(server.seen) == 2  # the link is the first path: not asked twice
 
 
+@pytest.mark.parametrize("odd", ["302 Found", "400 Bad Request", "403 Forbidden", "405 Method Not Allowed", "200 OK"])
+def test_a_path_that_does_not_help_says_nothing_of_the_next(scripted: Start, odd: str) -> None:
+    page = http(odd, b"<html>")
+    server = scripted(page, http("200 OK", JOB), http("404 Not Found"), page)
+    with make_client(server.url) as client:
+        assert client.job(JOB_ID) is not None
+        if odd == "200 OK":
+            with pytest.raises(Unclear, match="not JSON"):
+                client.job(JOB_ID)
+        else:
+            assert client.job(JOB_ID) is None
+
+
 def test_other_troubles_of_a_job_are_raised(scripted: Start) -> None:
     server = scripted(http("404 Not Found"), http("500 Internal Server Error"))
     with make_client(server.url) as client, pytest.raises(Unclear):
@@ -599,9 +622,8 @@ def test_odd_ids_stay_inside_the_path(scripted: Start) -> None:
 
 
 def test_a_job_without_an_id_is_the_one_asked_for(scripted: Start) -> None:
-    server = scripted(
-        http("200 OK", {"data": {"status": "Completed"}}), http("200 OK", {**JOB, "job_id": JOB_ID + "x"})
-    )
+    other = http("200 OK", {**JOB, "job_id": JOB_ID + "x"})
+    server = scripted(http("200 OK", {"data": {"status": "Completed"}}), other, other)
     with make_client(server.url) as client:
         job = client.job(JOB_ID)
         assert job is not None
@@ -636,6 +658,10 @@ def test_a_job_without_an_id_is_the_one_asked_for(scripted: Start) -> None:
         ),
         ({"file_size": "9" * 5000, "total_rows": 10**30, "elapsed_time": 1e300}, {"file_size": None}),
         ({"status": None, "filename": 7, "links": [], "start_time": 5}, {"status": "", "file_name": "", "links": ""}),
+        ({"status": "Cancelled\x1b[2J\n", "end_time": "2025-05-19"}, {"status": "cancelled[2j", "is_over": True}),
+        ({"status": "cancelled", "end_time": None}, {"is_over": False}),
+        ({"status": "pending_refresh", "end_time": "2025-05-19"}, {"is_over": False}),
+        ({"status": "", "end_time": "2025-05-19"}, {"is_over": False}),
         ({"job_id": "imports:jobs:51f4acf7:x"}, {"account": None}),
         ({"job_id": "imports:jobs:NX-51f4acf7"}, {"account": None}),
         ({"job_id": "bulk:jobs:NX-51f4acf7:x"}, {"account": None}),

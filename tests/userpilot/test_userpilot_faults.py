@@ -214,7 +214,7 @@ def test_job_faults_on_the_answer(sandbox: Sandbox, client: Client, put: Put) ->
     assert client.job(job.job_id) is not None  # the second path answers
     sandbox.inject("job:404*2")
     assert client.job(job.job_id) is None
-    sandbox.inject("job:unknown-status", "job:no-names", "job:500", "job:garbage", "job:drop-after")
+    sandbox.inject("job:unknown-status", "job:no-names", "job:500*2", "job:garbage*2", "job:drop-after")
     odd = client.job(job.job_id)
     assert odd is not None
     assert not odd.is_terminal

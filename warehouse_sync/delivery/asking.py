@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from warehouse_sync.errors import ApiError, NotSent, Stopped, Throttled, Unclear
+from warehouse_sync.errors import ApiError, AuthError, NotSent, Refused, Stopped, Throttled, Unclear
 from warehouse_sync.patience import LONGEST_PAUSE, Patience, growing_pause
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ POLL = 0.45
 """Seconds between two questions from then on: with the answer's own time within half a second of the end."""
 POLL_SHARE = 0.048
 """Of the time a job has taken so far: with the answer's own time the end is noticed within 5 %."""
+TRY_AGAIN = 300.0
+"""Seconds after which a running job is doubted: the list may show one for ever that stands in nobody's way."""
 FIRST_CALL = timedelta(seconds=30)
 """How long the first question of a run is asked again: a wrong endpoint should not look like a long job."""
 
@@ -65,21 +67,41 @@ class Asking:
         """The job list. Raises JobsOutOfReach when it does not come within `busy_timeout`."""
         return self._ask(self._client.list_jobs)
 
+    def glance(self) -> tuple[RemoteJob, ...] | None:
+        """The job list, asked for once; None when it does not come. For what is good to know and no more."""
+        try:
+            with self._patience.request():
+                return self._client.list_jobs()
+        except (ApiError, AuthError):
+            return None
+
     def job(self, job: Job) -> RemoteJob | None:
         """The job as it stands, by its id or else in the list; None when neither knows it."""
-        remote = self._ask(lambda: self._client.job(job.remote_id or "", job.links or ""))
-        if remote is not None:
-            return remote
-        return next((listed for listed in self.jobs() if listed.job_id == job.remote_id), None)
+        return self._ask(lambda: self._by_id(job) or self._listed(job))
+
+    def _by_id(self, job: Job) -> RemoteJob | None:
+        """By its id; where that brings an answer that helps nobody, the list may still know it."""
+        try:
+            return self._client.job(job.remote_id or "", job.links or "")
+        except (AuthError, Refused, Unclear) as error:
+            if isinstance(error, Unclear) and not error.status:
+                raise
+            self._patience.check()
+            if (listed := self._listed(job)) is None:
+                raise
+            return listed
+
+    def _listed(self, job: Job) -> RemoteJob | None:
+        return next((listed for listed in self._client.list_jobs() if listed.job_id == job.remote_id), None)
 
     def wait_for_room(self, since: float) -> bool:
-        """Wait until the list shows no running import; True when it showed one.
+        """Wait until the list shows no running import, or for TRY_AGAIN; True when it showed one.
 
         `since`: `time.monotonic()` when the waiting began, maybe some attempts ago. Raises JobsOutOfReach.
         """
-        told, looks = "", 0
+        told, looks, began = "", 0, time.monotonic()
         while True:
-            running = next((remote for remote in self.jobs() if not remote.is_terminal), None)
+            running = next((remote for remote in self.jobs() if not remote.is_over), None)
             if running is None:
                 return looks > 0
             who = self._whose(running)
@@ -93,6 +115,8 @@ class Asking:
                     f"Userpilot took no job for {self._timing.busy_timeout}; {who}",
                     hint="the batches are kept; run again later, or raise `delivery.busy_timeout`.",
                 )
+            if time.monotonic() - began >= TRY_AGAIN:
+                return True
             self._context.reporter.progress(
                 f"waiting for {running.file_name or 'another import'}", int(waited), None, "s"
             )

@@ -92,7 +92,7 @@ class Delivery:
             if job.id not in decision.jobs or not chosen:
                 continue
             remote = self._asking.job(job) if job.remote_id else None
-            if remote is not None and not remote.is_terminal:
+            if remote is not None and not remote.is_over:
                 self._say(
                     "job_runs_again",
                     f"job {job.filename} is `{remote.status}` at Userpilot now: its batches stay held until it ends",
@@ -201,11 +201,12 @@ class Delivery:
             self._come_again(error, asked=getattr(error, "retry_after", None))
         except (Busy, Unclear) as error:
             self._say("job_unclear", f"{error.message}; asking the job list", level="warn", job=job.filename)
-            found = self._reconcile(job, refused=isinstance(error, Busy))
+            taken = 200 <= error.status < 300
+            found = self._reconcile(job, refused=isinstance(error, Busy), taken=taken)
             if found is not None:
                 return found
-            if 300 <= error.status < 400:
-                raise JobsOutOfReach(error.message, hint=error.hint) from None
+            if 300 <= error.status < 400 or (taken and not self._reconciler.can_tell):
+                raise JobsOutOfReach(error.message, hint=error.hint or KEPT_HINT) from None
             self._come_again(error, busy=isinstance(error, Busy))
         except Refused as error:
             self._refused(job, batches, error)
@@ -251,9 +252,9 @@ class Delivery:
             return
         self._blame(batches, error)
 
-    def _reconcile(self, job: Job, *, refused: bool = False) -> RemoteJob | None:
+    def _reconcile(self, job: Job, *, refused: bool = False, taken: bool = False) -> RemoteJob | None:
         """Look for a job of ours whose answer is missing; None when it never arrived, and then it is `lost`."""
-        sighting = self._reconciler.look_for(job, refused=refused)
+        sighting = self._reconciler.look_for(job, refused=refused, taken=taken)
         if sighting.found is not None:
             return sighting.found
         if sighting.doubt and any(not batch.event.is_identify for batch in self._store.job_batches(job.id)):
@@ -283,16 +284,17 @@ class Delivery:
         while True:
             remote = self._asking.job(job)
             self._context.still_ours()
-            if remote is None:
+            if remote is not None and remote.is_terminal:
+                break
+            if remote is None or remote.is_over:
                 missed += 1
                 if missed >= LISTS_UNTIL_LOST:
-                    self._hold(job, "Userpilot no longer knows it, so nobody can tell whether its rows arrived")
+                    what = "Userpilot no longer knows it" if remote is None else f"it ended as `{remote.status}`"
+                    self._hold(job, f"{what}, so nobody can tell whether its rows arrived")
                     return
                 self._patience.pause(self._timing.grace.total_seconds() / (LISTS_UNTIL_LOST - 1))
                 continue
             missed = 0
-            if remote.is_terminal:
-                break
             self._store.observe(job.id, remote.status, remote.total_rows)
             self._context.reporter.progress(
                 job.filename, remote.completed_rows or 0, job.rows, f"rows, {remote.status or 'no status'}"
@@ -327,6 +329,7 @@ class Delivery:
                 total_rows=remote.total_rows,
             )
         refused = self._quarantine.refused(batches, remote)
+        self._reconciler.learn(job, remote, over=True)
         self._store.complete(
             job.id,
             answer=answer_of(remote) | self._reconciler.learned(job),

@@ -53,8 +53,12 @@ class Reconciler:
         earlier = self._given_up(first.id, sha256)
         return best(self._asking.jobs(), "", size, earlier) if earlier else None
 
-    def look_for(self, job: Job, *, refused: bool = False) -> Sighting:
-        """After an upload without a clear answer. `refused`: by a 409, which somebody else's running job explains."""
+    def look_for(self, job: Job, *, refused: bool = False, taken: bool = False) -> Sighting:
+        """After an upload without a clear answer.
+
+        `refused`: by a 409, which somebody else's running job explains. `taken`: with a 2xx, so that only a list that
+        is known to show our names can say that it never arrived.
+        """
         earlier = self._given_up(self._context.store.job_batches(job.id)[0].id, job.sha256)
         other_size = False
         for look in range(LISTS_UNTIL_LOST):
@@ -67,32 +71,43 @@ class Reconciler:
                 return Sighting(found)
             if any(remote.file_name == job.filename for remote in listed):
                 other_size = True
-            elif refused and any(not remote.is_terminal for remote in listed):
+            elif refused and any(not remote.is_over for remote in listed):
                 return Sighting()
         if other_size:
             return Sighting(doubt="Userpilot lists it with another size than was sent")
         nameless = bool(listed) and not any(remote.file_name for remote in listed)
         if self._knows(NAMES_LISTED) is False or nameless:
             return Sighting(doubt="Userpilot lists jobs without the names they were given")
+        if taken and not self._knows(NAMES_LISTED):
+            return Sighting(doubt="Userpilot seemed to take it, and does not list it")
         return Sighting()
 
-    def learn(self, job: Job, remote: RemoteJob) -> None:
-        """Once per account: does the list show an accepted job under the name that we gave it?"""
-        if self._knows(NAMES_LISTED):
+    @property
+    def can_tell(self) -> bool:
+        """True when the list is known to show our jobs under their names."""
+        return self._knows(NAMES_LISTED) is True
+
+    def learn(self, job: Job, remote: RemoteJob, *, over: bool = False) -> None:
+        """Once per account: does the list show an accepted job under the name that we gave it?
+
+        It may not show it yet; when the job is `over`, it never will.
+        """
+        if self.can_tell or job.id in self._checked:
             return
-        entry = next((listed for listed in self._asking.jobs() if listed.job_id == remote.job_id), None)
-        if entry is None:
+        listed = self._asking.glance()
+        entry = next((one for one in listed or () if one.job_id == remote.job_id), None)
+        if listed is None or (entry is None and not over):
             return
         self._known = {
-            NAMES_LISTED: entry.file_name == job.filename,
-            SIZES_LISTED: entry.file_size in (None, job.bytes),
+            NAMES_LISTED: entry is not None and entry.file_name == job.filename,
+            SIZES_LISTED: entry is None or entry.file_size in (None, job.bytes),
         }
         self._checked.add(job.id)
         if not self._known[NAMES_LISTED]:
             self._context.reporter.event(
                 "names_not_listed",
-                "Userpilot lists our jobs under other names: an upload without a clear answer cannot be found again;"
-                " then profiles are sent twice, events are held",
+                "Userpilot does not list our jobs under their names: an upload without a clear answer cannot be found"
+                " again; then profiles are sent twice, events are held",
                 level="warn",
                 job=job.filename,
             )

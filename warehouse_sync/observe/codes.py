@@ -36,7 +36,7 @@ CODES: dict[str, str] = {
     "delivery_error": "Why batches of a model go no further in this run.",
     "waiting_for_room": "The API is at work on another import; `data.job` names it.",
     "api_silent": "A question to the API is asked again; `data.attempts` counts.",
-    "names_not_listed": "The API lists our jobs under other names, so that a lost answer cannot be made up for.",
+    "names_not_listed": "The API does not list our jobs by their names, so that a lost answer cannot be made up for.",
     "job_completed": "The API imported a job.",
     "job_failed": "The API refused a job, or it cannot be followed any more.",
     "total_rows_differ": "A job completed with another number of rows than were sent.",

@@ -11,8 +11,9 @@ docs.userpilot.com. Where they disagree, or say nothing, the reading taken here 
                                    first, on our own origin only, then both are tried. Ids hold `:`, left raw [OV].
 
 `Authorization: Token <API key>` on each [OV, AU]. Numbers come as integers or strings, `end_time` as null [OV, OA]. The
-statuses are [OA]'s; an unknown one is not an end. Errors: `{"errors": [{"message": …}]}` [OA]; only 401 and 409 are
-listed, nothing about sizes, rates or `Retry-After`, so the general meaning of HTTP holds for the rest:
+statuses are [OA]'s; an unknown one is not an end, and with an `end_time` one that nobody can judge. Errors:
+`{"errors": [{"message": …}]}` [OA]; only 401 and 409 are listed, nothing about sizes, rates or `Retry-After`, so the
+general meaning of HTTP holds for the rest:
 
     answer                                  upload            list, job
     none, and nothing of the file was sent  NotSent           NotSent (no connection)
@@ -53,7 +54,7 @@ from warehouse_sync.errors import (
     UsageError,
     WarehouseSyncError,
 )
-from warehouse_sync.userpilot.job import ACCOUNT, IMPORT_PREFIX, RemoteJob
+from warehouse_sync.userpilot.job import ACCOUNT, RemoteJob
 from warehouse_sync.userpilot.trouble import phrase, retry_after, server_message, trouble
 from warehouse_sync.userpilot.upload import UploadBody
 
@@ -112,9 +113,9 @@ class _Answer:
 class Client:
     """One account's Import API; a context manager that closes its connections.
 
-    `connect_timeout` and `read_timeout` are seconds: to a connection, and to the next byte; the body of an answer may
-    take `read_timeout` as a whole. Raises UsageError for an endpoint that would show the key to others, and AuthError
-    for a key that no header can carry.
+    `connect_timeout` and `read_timeout` are seconds: to a connection, and to an answer; the head and the body of an
+    answer may each take `read_timeout` as a whole. Raises UsageError for an endpoint that would show the key to others,
+    and AuthError for a key that no header can carry.
     """
 
     def __init__(
@@ -154,29 +155,47 @@ class Client:
         body = UploadBody(file_name, parts, size)
         answer = self._ask("POST", IMPORTS_PATH, "upload", body)
         job = RemoteJob.read(self._object(answer, "upload"), answer.request_id)
-        if not job.job_id.startswith(IMPORT_PREFIX):
+        if not job.is_import:
             raise _unclear("upload: the answer holds no id of an import job", answer)
         return job
 
     def list_jobs(self) -> tuple[RemoteJob, ...]:
         """Every import job that the API still lists, in its order; other kinds of job are left out."""
-        return tuple(job for job in self._all_jobs() if job.job_id.startswith(IMPORT_PREFIX))
+        return tuple(job for job in self._all_jobs() if job.is_import)
 
     def job(self, remote_id: str, links: str = "") -> RemoteJob | None:
-        """One job as it stands now; None when every path answers 404.
+        """One job as it stands now; None when one path answers 404 and the others do not know it or refuse.
 
-        `links` is followed when it stays on our own origin, and ignored otherwise.
+        `links` is followed when it stays on our own origin, and ignored otherwise. A path that answers something else
+        (a page for people, a redirect) says nothing about the next one; the first trouble is raised when none helps.
         """
+        troubles: list[WarehouseSyncError] = []
+        is_missing = False
         for path in self._job_candidates(remote_id, links):
-            answer = self._ask("GET", path, "job", missing=True)
-            if answer.status == HTTPStatus.NOT_FOUND:
+            try:
+                job = self._job_at(path, remote_id)
+            except (AuthError, Refused, Unclear) as error:
+                troubles.append(error)
+                if isinstance(error, Unclear) and not error.status:
+                    break
                 continue
-            job = RemoteJob.read(self._object(answer, "job"), answer.request_id, expected=remote_id)
-            if job.job_id != remote_id:
-                raise _unclear("job: the answer is about another job", answer)
-            self._job_path = next((known for known in JOB_PATHS if path.startswith(known)), self._job_path)
-            return job
+            if job is not None:
+                return job
+            is_missing = True
+        unclear = [error for error in troubles if isinstance(error, Unclear)]
+        if unclear or (troubles and not is_missing):
+            raise [*unclear, *troubles][0]
         return None
+
+    def _job_at(self, path: str, remote_id: str) -> RemoteJob | None:
+        answer = self._ask("GET", path, "job", missing=True)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        job = RemoteJob.read(self._object(answer, "job"), answer.request_id, expected=remote_id)
+        if job.job_id != remote_id:
+            raise _unclear("job: the answer is about another job", answer)
+        self._job_path = next((known for known in JOB_PATHS if path.startswith(known)), self._job_path)
+        return job
 
     def check(self) -> RemoteCheck:
         """List the jobs once and say what that tells; a refused key is a result, every other trouble is raised."""
@@ -184,8 +203,8 @@ class Client:
             jobs = self._all_jobs()
         except AuthError as error:
             return RemoteCheck(accepted=False, problem=str(error))
-        imports = [job for job in jobs if job.job_id.startswith(IMPORT_PREFIX)]
-        running = next((job for job in imports if not job.is_terminal), None)
+        imports = [job for job in jobs if job.is_import]
+        running = next((job for job in imports if not job.is_over), None)
         account = next((match.group(1) for job in jobs if (match := ACCOUNT.match(job.job_id))), None)
         return RemoteCheck(accepted=True, account=account, jobs=len(imports), running=running)
 
@@ -351,6 +370,8 @@ def _is_loopback(host: str) -> bool:
 def _session(base: str, api_key: str, user_agent: str) -> requests.Session:
     import requests
 
+    from warehouse_sync.userpilot.connections import Adapter
+
     if not re.fullmatch(r"[\x21-\x7e]+", api_key):
         raise AuthError(
             "the API key is empty, or holds spaces or characters that a header cannot carry", hint=AUTH_HINT
@@ -361,6 +382,8 @@ def _session(base: str, api_key: str, user_agent: str) -> requests.Session:
         return request
 
     session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
     # An `auth` of our own keeps .netrc from replacing the header; the environment still names proxies and CA bundles,
     # but a sandbox on this machine is never asked through a proxy.
     session.auth = authorize

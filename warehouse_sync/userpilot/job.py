@@ -12,6 +12,8 @@ ACCOUNT = re.compile(r"\w+:jobs:(NX-[^:]+):.")
 
 COMPLETED = "completed"
 FAILED = "failed"
+MAX_WORD = 60
+AT_WORK = ("queued", "validating", "processing", "pending_refresh")
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class RemoteJob:
         listed = reasons if isinstance(reasons, list) else [] if reasons is None else [reasons]
         return cls(
             job_id=_text(payload.get("job_id")) or expected,
-            status=_text(payload.get("status")).lower(),
+            status=_plain(payload.get("status")).lower(),
             file_name=_text(payload.get("filename")),
             file_size=_count(payload.get("file_size")),
             total_rows=_count(payload.get("total_rows")),
             completed_rows=_count(payload.get("completed_rows")),
-            start_time=_text(payload.get("start_time")) or None,
-            end_time=_text(payload.get("end_time")) or None,
+            start_time=_plain(payload.get("start_time")) or None,
+            end_time=_plain(payload.get("end_time")) or None,
             elapsed_time=_number(payload.get("elapsed_time")),
             reasons=tuple(str(reason) for reason in listed if reason not in (None, "")),
             links=_text(payload.get("links")),
@@ -62,15 +64,25 @@ class RemoteJob:
         )
 
     @property
+    def is_import(self) -> bool:
+        """True for the ids of imports: the list has jobs of other kinds too."""
+        return self.job_id.startswith(IMPORT_PREFIX)
+
+    @property
     def account(self) -> str | None:
         """The app token (`NX-…`) inside an id `imports:jobs:NX-…:<uuid>`; None for an id of another shape."""
         match = ACCOUNT.match(self.job_id)
-        return match.group(1) if match and self.job_id.startswith(IMPORT_PREFIX) else None
+        return match.group(1) if match and self.is_import else None
 
     @property
     def is_terminal(self) -> bool:
         """True when the job has ended; a status that is not known has not."""
         return self.is_completed or self.is_failed
+
+    @property
+    def is_over(self) -> bool:
+        """True when it has ended, maybe in a way that is not known: another status, and an `end_time`."""
+        return self.is_terminal or (self.end_time is not None and self.status not in ("", *AT_WORK))
 
     @property
     def is_completed(self) -> bool:
@@ -85,6 +97,11 @@ class RemoteJob:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
+
+
+def _plain(value: object) -> str:
+    """A text that can be printed on one line."""
+    return "".join(letter for letter in _text(value) if letter.isprintable())[:MAX_WORD]
 
 
 def _number(value: object) -> float | None:
@@ -103,4 +120,4 @@ def _count(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-__all__ = ["ACCOUNT", "COMPLETED", "FAILED", "IMPORT_PREFIX", "RemoteJob"]
+__all__ = ["ACCOUNT", "COMPLETED", "FAILED", "RemoteJob"]
