@@ -5,6 +5,7 @@ Everything that can stop a model stops it before its window is `ready`; until th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,6 +39,13 @@ class Extraction:
     notes: Mapping[Note, int]
     warnings: tuple[str, ...]
     more: bool = False
+
+    def after(self, earlier: Extraction | None) -> Extraction:
+        """The same, with what an earlier window of the run had to say."""
+        if earlier is None:
+            return self
+        notes = Counter(earlier.notes) + Counter(self.notes)
+        return replace(self, notes=notes, warnings=tuple(dict.fromkeys((*earlier.warnings, *self.warnings))))
 
 
 def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> Extraction:

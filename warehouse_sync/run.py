@@ -265,7 +265,10 @@ class Runner:
     # Rounds
 
     def _rounds(self, selected: Sequence[Model]) -> None:
-        """A slice of each model, delivered and settled, then the next slice; a window that lost a file once more."""
+        """A slice of each model, delivered and settled, then the next slice; a window that lost a file once more.
+
+        What an earlier run left is delivered first, and then its model is read like the others.
+        """
         names = {model.name for model in selected}
         todo, mends = list(selected), 0
         while todo:
@@ -278,6 +281,8 @@ class Runner:
             for model in todo:
                 if lost & self._touched.get(model.name, set()):
                     self._turns.once_more(model.name)
+            if self._options.fail_fast and self._errors:
+                return
             todo = [
                 model
                 for model in todo
@@ -286,9 +291,12 @@ class Runner:
             ]
 
     def _has_more(self, model: Model) -> bool:
-        """True when there is more to read and the last window is settled, so that the next one can be read."""
+        """True when there is more to read and the last window is settled, so that the next one can be read.
+
+        The last one may be of an earlier run: what came into the warehouse since then is read too.
+        """
         last = self._extracted.get(model.name)
-        more = (last is not None and last.more) or self._turns.are_left(model.name)
+        more = last is None or last.more or self._turns.are_left(model.name)
         return more and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:
@@ -333,7 +341,7 @@ class Runner:
         finally:
             self._seconds[model.name] = self._seconds.get(model.name, 0.0) + time.monotonic() - began
         reach("window_ready")
-        self._extracted[model.name] = extraction
+        self._extracted[model.name] = extraction.after(self._extracted.get(model.name))
         self._turns.read(model.name, extraction.window.id, more=extraction.more)
         self._touched.setdefault(model.name, set()).add(extraction.window.id)
         counts = extraction.counts

@@ -360,9 +360,11 @@ def test_a_signal_ends_the_run_and_the_next_goes_on(
     assert f"stopped by {number.name}" in err
     assert "Traceback" not in err
     assert {entry["status"] for entry in project.results()["results"]} == {"error"}
+    sandbox.job_seconds = 0
     sandbox.finish_jobs()
+    project.execute("INSERT INTO users VALUES ('u4', 'pro', '2025-01-04 10:00')")
     project.cli("run").check()
-    assert len(imported()) == 7
+    assert len(imported()) == 8, "what was left, and what is new since"
 
 
 def test_a_lease_that_is_lost_stops_before_the_next_upload(project: Project, sandbox: Sandbox, imported: Rows) -> None:
