@@ -357,6 +357,7 @@ def _losers(reading: OpenReading, found: pa.Table) -> list[dict[str, Any]]:
             "(SELECT verdict, key, key_hash, row_hash, order_of AS cursor, own_at AS inserted_at, place"
             " FROM rows_of_key WHERE outside IS NULL AND reasons = 0"
             f" AND verdict NOT IN ({Verdict.FUTURE.value}, {Verdict.INVALID.value}))",
+            found.num_rows,
         )
         return [] if lost is None else list(lost.to_pylist())
     finally:

@@ -67,6 +67,11 @@ def read_id(home: Path) -> tuple[str, str] | None:
         return str(content["pipeline"]), str(content["id"])
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise StateError(
+            f"{path} cannot be read by this user",
+            hint="run as the user that owns state.dir, or give this one read and write access to all of it.",
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise StateError(f"{path} cannot be read", hint="put it back from a backup of state.dir.") from None
 

@@ -13,11 +13,13 @@ from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, order, pa
 from warehouse_sync.errors import ModelError, WarehouseError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
+from warehouse_sync.events.shapes import type_name
 from warehouse_sync.guard import Guard
 from warehouse_sync.narrow import Recall, key_test
 from warehouse_sync.outbox import Limits
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
+from warehouse_sync.project.template import header_call
 from warehouse_sync.state.rows import ModelState, WindowKind
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal
@@ -108,7 +110,8 @@ def prepare(
     first = render(model, policy.settings.context(), warehouse.dialect)
     schema = describe(model, warehouse, first)
     _check_names(model, schema)
-    kind = cursor_kind(model, schema)
+    with _header_line(model, "cursor"):
+        kind = cursor_kind(model, schema, type_name)
     if since is not None and kind is not since.kind:
         raise _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
     rendered, window = first, Bounds(None, None, None)
@@ -129,7 +132,8 @@ def prepare(
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
         window = replace(window, above=True)
     options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
-    encoding = compile_row(model, schema, options)
+    with _header_line(model):
+        encoding = compile_row(model, schema, options)
     news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
     ignored = request.full_refresh and not model.full_refresh
     return Prepared(
@@ -204,7 +208,7 @@ def _window(
         return window
 
     def first_new() -> CursorValue | None:
-        column = warehouse.quote(_cursor_name(model, described.schema))
+        column = warehouse.quote(cursor_name(model, described.schema))
         query = f"SELECT min({column}) FROM {wrap(described.sql)}"
         start = window.since or window.low
         if start is not None:
@@ -215,7 +219,8 @@ def _window(
     return sliced(model, kind, window, first_new)
 
 
-def _cursor_name(model: Model, schema: pa.Schema) -> str:
+def cursor_name(model: Model, schema: pa.Schema) -> str:
+    """The model's cursor column as the query names it."""
     return str(next(name for name in schema.names if name.casefold() == (model.cursor or "").casefold()))
 
 
@@ -234,6 +239,16 @@ def describe(model: Model, warehouse: Warehouse, rendered: Rendered) -> pa.Schem
         return warehouse.describe(rendered.sql)
     except WarehouseError as error:
         error.path, error.line = model.path, rendered.place(error.line)
+        raise
+
+
+@contextmanager
+def _header_line(model: Model, key: str = "") -> Iterator[None]:
+    """Errors about a key of the header, which their message begins with, name its line in the file."""
+    try:
+        yield
+    except ModelError as error:
+        error.line = error.line or header_call(model.sql, model.path).lines.get(key or error.message.split()[0], 0)
         raise
 
 
@@ -261,7 +276,7 @@ def cursor_sql(model: Model, warehouse: Warehouse, schema: pa.Schema) -> str:
     """The cursor column in the warehouse's SQL; texts in the order of their bytes, where it can be told so."""
     import pyarrow.types as t
 
-    column = schema.field(_cursor_name(model, schema))
+    column = schema.field(cursor_name(model, schema))
     name, kind = warehouse.quote(column.name), column.type
     if t.is_string(kind) or t.is_large_string(kind) or t.is_dictionary(kind):
         return _BYTEWISE.get(warehouse.dialect, "{}").replace("{}", name)

@@ -16,7 +16,7 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.cursors import first_look
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events.encode import Encoding
-from warehouse_sync.events.reasons import decode
+from warehouse_sync.events.reasons import Reason, decode
 from warehouse_sync.extract import since_then
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
@@ -55,7 +55,7 @@ class ColumnPlan:
 @dataclass(frozen=True)
 class ModelPlan:
     """What a run would do with one model. `keys`: verdict -> some keys; `reasons`: code -> refused rows;
-    `notes`: code -> rows.
+    `notes`: code -> rows; `about`: code of a reason -> the columns that it can be about.
 
     `held_back`: why the run would skip it, "" when it would not.
     """
@@ -69,6 +69,7 @@ class ModelPlan:
     warnings: tuple[str, ...] = ()
     held_back: str = ""
     notes: dict[str, int] = field(default_factory=dict)
+    about: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan(
@@ -97,7 +98,8 @@ def plan(
 
 
 def show(config: Config, policy: Policy, model: Model, limit: int, reporter: Reporter) -> list[dict[str, Any]]:
-    """The first rows of a model: `{"line": …}` as they would go, or `{"invalid": [codes], "key": …}`.
+    """The first rows of a model: `{"line": …}` as they would go, or `{"invalid": [codes], "columns": {code: [those that
+    it can be about]}, "key": …}`.
 
     Nothing is compared. Raises ModelError.
     """
@@ -110,11 +112,14 @@ def show(config: Config, policy: Policy, model: Model, limit: int, reporter: Rep
             with opened(context, prepared, warehouse) as reading:
                 rows = [row for batch in reading.rows(policy.max_line) for row in batch.column("line").to_pylist()]
                 refused = reading.aside.refused()
+                about = _about(prepared)
         finally:
             warehouse.close()
     shown: list[dict[str, Any]] = [{"line": line.rstrip("\n")} for line in rows]
     for row in [] if refused is None else refused.to_pylist():
-        shown.append({"invalid": [reason.code for reason in decode(row["reasons"])], "key": row["key"]})
+        codes = [reason.code for reason in decode(row["reasons"])]
+        columns = {code: list(about[code]) for code in codes if code in about}
+        shown.append({"invalid": codes, "columns": columns, "key": row["key"]})
     return shown
 
 
@@ -159,7 +164,14 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
             dict(reasons.most_common()),
             warnings,
             notes={note.code: rows for note, rows in reading.notes(losers).items()},
+            about={code: columns for code, columns in _about(prepared).items() if code in reasons},
         )
+
+
+def _about(prepared: Prepared) -> dict[str, tuple[str, ...]]:
+    """Code of a reason -> the columns that it can be about."""
+    about = {reason.code: columns for reason, columns in prepared.encoding.reason_columns.items()}
+    return about | ({Reason.NULL_CURSOR.code: (prepared.model.cursor,)} if prepared.model.cursor else {})
 
 
 def _with_place(rows: pa.RecordBatch, start: int) -> pa.RecordBatch:

@@ -6,12 +6,13 @@ A run seals them, `plan` and `explain` look at them, unit tests compare them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes import compare
 from warehouse_sync.changes.compare import Baseline, Rules
+from warehouse_sync.changes.inside import SUMMARY
 from warehouse_sync.changes.pile import WORK
 from warehouse_sync.changes.reading import Reading
 from warehouse_sync.changes.snapshot import SNAPSHOT
@@ -21,11 +22,11 @@ from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Note, Reason, decode
 from warehouse_sync.inside import Inside, compare_inside
 from warehouse_sync.merge import check_snapshot, snapshot_of
-from warehouse_sync.prepare import Prepared, around
+from warehouse_sync.prepare import Prepared, around, cursor_name
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import NewReject
 from warehouse_sync.values import Counts, CursorValue, Model
-from warehouse_sync.warehouses.base import Source, Warehouse
+from warehouse_sync.warehouses.base import Source, Warehouse, name_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +55,20 @@ class OpenReading:
 
     def statement(self, max_line: int) -> str:
         """The one query that reads, judges and encodes."""
-        return compare.statement(
-            self.prepared.encoding.row, self.source.relation, self.baseline, _rules(self.prepared, max_line)
-        )
+        return self._statement(self.source.relation, max_line)
+
+    def _statement(self, relation: str, max_line: int) -> str:
+        return compare.statement(self.prepared.encoding.row, relation, self.baseline, _rules(self.prepared, max_line))
+
+    def _read(self) -> str:
+        """The source's rows that are read. Some values come as NULL that the warehouse does not take for it: a numeric
+        that is no number, a zero date; `null_cursor: skip` is about those too."""
+        model = self.prepared.model
+        if model.cursor is None or model.null_cursor != "skip":
+            return self.source.relation
+        summary = f" OR {name_literal(SUMMARY)} IS NOT NULL" if self.inside else ""
+        known = f"{name_literal(cursor_name(model, self.prepared.schema))} IS NOT NULL{summary}"
+        return f"(SELECT * FROM {self.source.relation} AS read WHERE {known})"
 
     def rows(self, max_line: int) -> Iterator[pa.RecordBatch]:
         """Record batches of rows that are sent, with the columns of `compare.OUTPUT`. Raises WarehouseError."""
@@ -64,7 +76,8 @@ class OpenReading:
         import pyarrow as pa
 
         try:
-            stream = self.source.connection.sql(self.statement(max_line)).to_arrow_reader(ROWS_A_VECTOR)
+            query = self._statement(self._read(), max_line)
+            stream = self.source.connection.sql(query).to_arrow_reader(ROWS_A_VECTOR)
         except duckdb.Error as error:
             raise self._explain(error) from None
         while True:
@@ -191,9 +204,11 @@ def opened(
         explained.path = model.path
         raise explained from None
     finally:
-        for catalog in (WORK, SNAPSHOT):
-            desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
-        desk.close()
+        # Of a connection that is closed already nothing is left, and the first error is the one to see.
+        with suppress(duckdb.ConnectionException):
+            for catalog in (WORK, SNAPSHOT):
+                desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
+            desk.close()
 
 
 def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:

@@ -11,6 +11,7 @@ import pytest
 from warehouse_sync.changes.tally import timestamp_text
 from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, duckdb_literal, lag_of, shift
 from warehouse_sync.errors import ModelError
+from warehouse_sync.events.shapes import type_name
 from warehouse_sync.values import CursorKind, CursorValue, EventType, Model
 
 NOW = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
@@ -132,15 +133,18 @@ def test_a_begin_that_is_no_value_of_the_cursor(kind, begin):
     ],
 )
 def test_cursor_kind(kind, expected):
-    assert cursor_kind(model(cursor="C"), pa.schema([("c", kind)])) is expected
+    assert cursor_kind(model(cursor="C"), pa.schema([("c", kind)]), type_name) is expected
 
 
 def test_cursor_kind_refuses_what_has_no_order_or_is_not_there():
     with pytest.raises(ModelError, match="of type bool"):
-        cursor_kind(model(), pa.schema([("c", pa.bool_())]))
+        cursor_kind(model(), pa.schema([("c", pa.bool_())]), type_name)
+    opaque = pa.field("c", pa.opaque(pa.string(), "numeric", "PostgreSQL"))
+    with pytest.raises(ModelError, match="of type NUMERIC\n"):
+        cursor_kind(model(), pa.schema([opaque]), type_name)
     with pytest.raises(ModelError, match="not returned by the model"):
-        cursor_kind(model(), pa.schema([("x", pa.bool_())]))
-    assert cursor_kind(model(cursor=None), pa.schema([("x", pa.bool_())])) is None
+        cursor_kind(model(), pa.schema([("x", pa.bool_())]), type_name)
+    assert cursor_kind(model(cursor=None), pa.schema([("x", pa.bool_())]), type_name) is None
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,25 @@ def test_what_was_delivered_since_an_export_goes_again(synced: Project, imported
     assert Counter(row["user_id"] for row in imported() if row["event_type"] == "identify_user")["u9"] == 2
 
 
+def test_a_folder_of_another_user(synced: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path.name == "id":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    said = synced.cli.here("run").check(2).err
+    assert "id cannot be read by this user" in said
+    assert "backup" not in said
+
+
+def test_an_export_makes_no_folders(synced: Project) -> None:
+    assert "there is no folder" in synced.cli.here("state", "export", "new/out.zip").check(2).err
+    assert not (synced.folder / "new").exists()
+
+
 def test_a_state_moves_to_another_store(synced: Project, imported: Rows) -> None:
     path = synced.cli.here("state", "export", "out.zip").check().out.strip()
     before = tables(synced)

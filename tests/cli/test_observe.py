@@ -400,7 +400,7 @@ def test_a_terminal_folds_wide_tables(monkeypatch: pytest.MonkeyPatch, capsys: p
     ("value", "text"),
     [
         (None, ""), (True, "yes"), (False, "no"), (1234, "1,234"), (NOON, "2026-11-01 12:00:00"), (("a", 1), "a, 1"),
-        ("\x1b[31m", "\\x1b[31m"),
+        ("\x1b[31m", "\\x1b[31m"), ("a\u2028b\u202e\ufeff", "a\\u2028b\\u202e\\ufeff"),
     ],
 )  # fmt: skip
 def test_cells(value: Any, text: str) -> None:

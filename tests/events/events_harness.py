@@ -14,7 +14,7 @@ import yaml
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, compile_row
-from warehouse_sync.events.reasons import decode, decode_notes
+from warehouse_sync.events.reasons import Note, decode
 from warehouse_sync.values import EventType, Model
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -90,7 +90,7 @@ def rows_of(connection: duckdb.DuckDBPyConnection, encoding: Encoding, relation:
 
 def outcome(row: dict[str, Any]) -> str:
     """A row as golden files write it: its line with the notes before it, or the reasons."""
-    notes = "".join(f"({note.code}) " for note in decode_notes(row["notes"]))
+    notes = "".join(f"({note.code}) " for note in Note if row["notes"] & note.bit)
     if row["reasons"]:
         return "invalid: " + ", ".join(reason.code for reason in decode(row["reasons"]))
     assert row["line"].endswith("}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import duckdb
@@ -13,7 +14,7 @@ from events_harness import build, outcome, rows_of, schema_of
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import Encoding
-from warehouse_sync.events.reasons import Note, Reason, decode, decode_notes
+from warehouse_sync.events.reasons import Note, Reason, decode
 from warehouse_sync.events.row_hash import encoder_version
 
 EVENT = "'u' as user_id, 'e' as event_name, timestamp '2026-01-01' as inserted_at"
@@ -60,6 +61,30 @@ def test_a_key_of_several_columns_is_a_json_array() -> None:
     assert first["key_hash"] == md5(first["key"])
     assert (second["key"], second["key_hash"]) == (None, None)
     assert decode(second["reasons"]) == (Reason.KEY_MISSING,)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "'nan'::double, 'inf'::double, '-inf'::double, '-0'::double, 0::double",
+        "'infinity'::timestamp, '-infinity'::timestamp, timestamp '12024-01-01', timestamp '2024-01-01'",
+        "'infinity'::date, '-infinity'::date, date '12024-01-01', date '2024-01-01'",
+        "'a', 'a' || chr(0), 'null'",
+    ],
+)
+def test_what_is_sent_as_null_is_still_another_key(values: str) -> None:
+    for key in (["k"], ["user_id", "k"]):
+        found = run(f"select {EVENT}, unnest([{values}]) as k", unique_key=key)
+        assert len({row["key"] for row in found}) == len(found), key
+        assert not any(row["reasons"] for row in found)
+
+
+def test_a_thousand_columns_are_planned_in_no_time() -> None:
+    columns = ", ".join(f"'{'inf' if i == 777 else i}'::double as c{i}" for i in range(1000))
+    began = time.monotonic()
+    (row,) = run(f"select 'u' as user_id, {columns}", event="identify_user")
+    assert time.monotonic() - began < 10
+    assert row["notes"] == Note.NAN_TO_NULL.bit
 
 
 def test_a_key_means_the_column_that_was_renamed_to_the_field() -> None:
@@ -181,7 +206,6 @@ def test_reasons_and_notes_are_single_bits_with_codes_and_sentences() -> None:
         assert all(flag.sentence.endswith(".") for flag in flags)
     assert decode(0) == ()
     assert decode(Reason.USER_ID_MISSING.bit | Reason.INVALID_UTF8.bit) == (Reason.USER_ID_MISSING, Reason.INVALID_UTF8)
-    assert decode_notes(Note.NUL_REMOVED.bit) == (Note.NUL_REMOVED,)
 
 
 def arrow(field: pa.Field, values: pa.Array, **header: Any) -> list[str]:

@@ -21,6 +21,8 @@ NODES = (
     model("dim_users"),
     model("both"),
     model("both", "crm"),
+    model("twice", "crm"),
+    model("twice", "erp"),
     model("far", "crm"),
     model("plans", kind="seed"),
     model("users_history", kind="snapshot"),
@@ -42,6 +44,7 @@ def relations(folder: Path, document: dict[str, Any], **more: Any) -> DbtRelatio
 def test_relations_of_every_version(tmp_path: Path, version: int) -> None:
     found = relations(tmp_path, manifest(*NODES, version=version, disabled=OFF))
     assert found.ref("dim_users", None) == '"db"."shop"."dim_users"'
+    assert found.ref("both", None) == '"db"."shop"."both"', "the project's own, as in dbt"
     assert found.ref("both", "crm") == '"db"."crm"."both"'
     assert found.ref("far", None) == '"db"."crm"."far"'
     assert found.ref("plans", "shop") == '"db"."shop"."plans"'
@@ -57,9 +60,9 @@ def test_relations_of_every_version(tmp_path: Path, version: int) -> None:
     ("arguments", "message", "hint"),
     [
         (
-            ("both", None),
-            "ref('both') is in more than one dbt package: crm, shop",
-            "name the package: ref('crm', 'both').",
+            ("twice", None),
+            "ref('twice') is in more than one dbt package: crm, erp",
+            "name the package: ref('crm', 'twice').",
         ),
         (("dim_user", None), "ref('dim_user') is not known to dbt (nearest: dim_users)", "run `dbt parse`"),
         (("far", "shop"), "ref('shop', 'far') is not known to dbt (there is one in crm)", "run `dbt parse`"),
@@ -79,12 +82,12 @@ def test_a_ref_that_has_no_table(tmp_path: Path, arguments: tuple[Any, ...], mes
 
 
 def test_a_source_that_has_no_table(tmp_path: Path) -> None:
-    nodes = (*NODES, source("crm", "leads"), source("crm", "leads", "crm"), model("bare", relation_name=None))
+    nodes = (*NODES, source("crm", "leads", "erp"), source("crm", "leads", "crm"), model("bare", relation_name=None))
     found = relations(tmp_path, manifest(*nodes, disabled=OFF))
     for arguments, message in (
         (("app", "user"), "source('app', 'user') is not known to dbt (nearest: app.users)"),
         (("app", "old"), "source('app', 'old') is disabled in dbt"),
-        (("crm", "leads"), "source('crm', 'leads') is in more than one dbt package: crm, shop"),
+        (("crm", "leads"), "source('crm', 'leads') is in more than one dbt package: crm, erp"),
     ):
         with pytest.raises(ModelError) as caught:
             found.source(*arguments)

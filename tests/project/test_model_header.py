@@ -49,6 +49,10 @@ KEYS = [
     ("event='track', uniq_key='id'", "`uniq_key` is not a header key (nearest: unique_key)"),
     ("event='track', Cursor='at'", "`Cursor` is not a header key (nearest: cursor)"),
     ("event='track', zzz=1", f"`zzz` is not a header key (known: {', '.join(PARSERS)})"),
+    (
+        "event='track', materialized='table'",
+        "`materialized` is not a header key: it tells dbt what to build, and a model here is only read",
+    ),
     ("event='identify_user', unique_key=[]", "`unique_key` must name at least one column"),
     ("event='identify_user', unique_key=''", "`unique_key` must not be empty"),
     ("event='identify_user', unique_key=['a', ' ']", "`unique_key` must not be empty"),

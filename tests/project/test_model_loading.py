@@ -105,6 +105,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert error_of(load(tmp_path)["a"], tmp_path) == "a.sql: cannot be read: Permission denied"
 
 
+def test_a_link_to_nowhere_is_no_model_that_is_gone(tmp_path: Path) -> None:
+    write(tmp_path, a=USER)
+    (tmp_path / "b.sql").symlink_to(tmp_path / "gone.sql")
+    assert error_of(load(tmp_path)["b"], tmp_path) == "b.sql: cannot be read: No such file or directory"
+
+
 @pytest.mark.parametrize("name", ["my users", "-x", "a,b", "tag:x", "über", "x" * 101])
 def test_a_name_that_no_selector_could_write(name: str, tmp_path: Path) -> None:
     write(tmp_path, **{name: USER})

@@ -143,7 +143,12 @@ def test_a_full_read_has_no_bound_whatever_the_caller_says() -> None:
     )
 
 
-KNOWN = "known here: config(), var(), env_var(), source(), ref(), is_incremental(), cursor_from()."
+KNOWN = (
+    "known here: config(), var(), env_var(), source(), ref(), is_incremental(), cursor_from();"
+    " a macro has to be in the same file."
+)
+RAW = "what is SQL, and not Jinja, stands between {% raw %} and {% endraw %} where it holds `{{`, `{%` or `{#`."
+MACROS = "dbt's macros are not here: write it in SQL, or build it in dbt and select from it with ref()."
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,14 @@ KNOWN = "known here: config(), var(), env_var(), source(), ref(), is_incremental
             "2: Jinja: `target` is undefined\n  there are no dbt targets here: use var() or env_var().",
         ),
         ("select {{ vars('x') }}", f"2: Jinja: `vars` is undefined (nearest: var)\n  {KNOWN}"),
-        ("select {{ dbt_utils.star() }}", f"2: Jinja: `dbt_utils` is undefined\n  {KNOWN}"),
+        (
+            "select 1\n{% if is_incremental() %}\nwhere a > (select max(a) from {{ this }})\n{% endif %}",
+            "4: Jinja: `this` is undefined\n  a model has no table of its own here: use cursor_from().",
+        ),
+        ("select {{ dbt_utils.star() }}", f"2: Jinja: `dbt_utils` is undefined\n  {MACROS}"),
+        ("{{ log('x') }}", "2: Jinja: `log` is undefined\n  a model prints nothing: take it out."),
+        ("\nselect '{{\"a\": 1}}'", f"3: Jinja: expected token 'end of print statement', got ':'\n  {RAW}"),
+        ("select '{%' || 'x'", f"2: Jinja: tag name expected\n  {RAW}"),
         ("select {{ lipsum() }}", f"2: Jinja: `lipsum` is undefined\n  {KNOWN}"),
         ("select {{ [1] | random }}", "2: Jinja: No filter named 'random'."),
         ("{{ is_incremental }}", "2: Jinja: `is_incremental` is a function\n  call it: is_incremental(…)."),
@@ -174,7 +186,7 @@ KNOWN = "known here: config(), var(), env_var(), source(), ref(), is_incremental
         ("select {{ var('a', default=1,\ndefault=2) }}", "3: Jinja: `default` is given twice\n  remove one."),
         ("\n\nselect {{ none }}", "4: an expression is none here\n  write NULL in the SQL, or give var() a default."),
         ("{% macro m(x) %}\n{{ x.y }}\n{% endmacro %}\n{{ m(1) }}", "3: Jinja: 'int object' has no attribute 'y'"),
-        ("select {# a\n\n", "2: Jinja: Missing end of comment tag"),
+        ("select {# a\n\n", f"2: Jinja: Missing end of comment tag\n  {RAW}"),
         ("{% import 'x' as y %}", "2: Jinja: a model cannot read other files\n  write the SQL out; "
          "include, import and extends do not exist here."),
     ],

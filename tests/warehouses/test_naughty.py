@@ -101,11 +101,13 @@ def test_times_that_no_calendar_has(naughty: Naughty, sandbox: Sandbox) -> None:
         "events": HEADER + select,
         "properties": f"{HEADER}SELECT _id, {ON}, inserted_at AS a, inserted_at::timestamp AS b FROM ({select}) AS s",
         "numbers": by_cursor("numeric(20, 0)", ["1", "NaN"], ", slice=5"),
+        "skipped": by_cursor("numeric(20, 0)", ["1", "NaN"], ", null_cursor='skip'"),
     }
     results = naughty.run(models, 0)
     assert counts(results["events"], "read", "delivered", "invalid") == (6, 1, 5)
     assert counts(results["properties"], "read", "delivered", "invalid") == (6, 6, 0)
     assert counts(results["numbers"], "delivered", "invalid") == (1, 1)
+    assert counts(results["skipped"], "read", "delivered") == (1, 1)
     kept = [line for line in sandbox.imported() if '"a":' in line]
     assert len(kept) == 1
     assert '"a":"2025-01-01T06:15:00.000000Z","b":"2025-01-01T06:15:00.000000"' in kept[0]
@@ -134,9 +136,10 @@ def test_columns_of_any_name(naughty: Naughty, request: pytest.FixtureRequest, s
     assert json.loads(line)["metadata"] == {name: place for place, name in enumerate(NAMES)}
 
 
-@pytest.mark.parametrize("naughty", ["postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize("naughty", ["postgres", "mariadb", "duckdb"], indirect=True)
 def test_two_columns_of_one_name(naughty: Naughty) -> None:
-    models = {"twice": f"{HEADER}SELECT 1 AS _id, {ON}, 1 AS a, 2 AS a", "good": f"{HEADER}SELECT 1 AS _id, {ON}"}
+    models = {"twice": f"{HEADER}SELECT 1 AS _id, {ON}, 1 AS a, 2 AS a"}
+    models["good"] = f"{HEADER}SELECT 1 AS _id, {ON}, 1 AS a, 2 AS a_1"
     results = naughty.run(models, 1)
     assert any(words in results["twice"]["message"] for words in ("two columns named 'a' and 'a'", "Duplicate column"))
     assert counts(results["good"], "delivered") == (1,)
@@ -150,6 +153,9 @@ POSTGRES = {
     "'{\"a\":1e400}'::json": '"{\\"a\\":1e400}"',
     "ARRAY[1, NULL]": '"[1,null]"',
     "'{}'::int[]": '"[]"',
+    "ARRAY[1.5, 'NaN', '-Infinity']::float8[]": '"[1.5,null,null]"',
+    "ARRAY[ARRAY[1.50, 'NaN'], ARRAY[NULL, 2]]::numeric[]": '"[[1.50,null],[null,2]]"',
+    "ARRAY['NaN', 'Infinity']": '"[\\"NaN\\",\\"Infinity\\"]"',
     "ARRAY['happy'::mood, NULL]": '"[\\"happy\\",null]"',
     "'happy'::my_mood": '"happy"',
     "5::smaller": "5",

@@ -36,6 +36,13 @@ def maria(mariadb_bed: Bed) -> Iterator[Warehouse]:
     warehouse.close()
 
 
+def test_sqlite_shows_columns_as_the_query_names_them(sqlite_bed: Bed) -> None:
+    warehouse = sqlite_bed.open()
+    assert warehouse.describe("SELECT 1 AS id, 2 AS ID, 3 AS x").names == ["id", "ID", "x"]
+    assert warehouse.describe('SELECT 1 AS id, 2 AS "id:1"').names == ["id", "id:1"]
+    warehouse.close()
+
+
 def test_mariadb_types(maria: Warehouse) -> None:
     lines = sent(
         maria,

@@ -36,8 +36,11 @@ class Bounds:
     last: CursorValue | None = None
 
 
-def cursor_kind(model: Model, schema: pa.Schema) -> CursorKind | None:
-    """The kind of the model's cursor column. Raises ModelError when it is not there, or of a type without order."""
+def cursor_kind(model: Model, schema: pa.Schema, type_name: Callable[[pa.Field], str]) -> CursorKind | None:
+    """The kind of the model's cursor column; `type_name`: what messages call a column's type.
+
+    Raises ModelError when it is not there, or of a type without order.
+    """
     import pyarrow as pa
 
     if model.cursor is None:
@@ -62,7 +65,7 @@ def cursor_kind(model: Model, schema: pa.Schema) -> CursorKind | None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return CursorKind.STRING
     raise ModelError(
-        f"the cursor column `{model.cursor}` is of type {kind}",
+        f"the cursor column `{model.cursor}` is of type {type_name(matches[0])}",
         path=model.path,
         hint="a cursor is a timestamp, a date, an integer or a string; cast it in the model.",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from warehouse_sync.cli.options import Verb, shared
-from warehouse_sync.cli.output import key_text, print_data, print_json, print_table, share, table
+from warehouse_sync.cli.output import few, key_text, print_data, print_json, print_table, share, table
 from warehouse_sync.cli.session import Session
 from warehouse_sync.observe.words import counted
 
@@ -252,6 +252,7 @@ def _plan_as_json(item: ModelPlan) -> dict[str, Any]:
         ],
         "keys": {verdict: list(keys) for verdict, keys in item.keys.items()},
         "reasons": dict(item.reasons),
+        "reason_columns": {code: list(columns) for code, columns in item.about.items()},
         "warnings": list(item.warnings),
         "notes": dict(item.notes),
     }
@@ -264,8 +265,10 @@ def _plan_as_text(item: ModelPlan) -> str:
     columns = [(c.column, c.to or c.kind, c.type, share(c.null_share)) for c in item.columns]
     parts = [table(("column", "becomes", "type", "NULL"), columns, title=f"{item.model}\n")]
     if item.reasons:
-        refused = [(rows, code, sentences.get(code, "")) for code, rows in item.reasons.items()]
-        parts.append(table(("rows", "refused because", ""), refused))
+        refused = [
+            (rows, code, few(item.about.get(code, ())), sentences.get(code, "")) for code, rows in item.reasons.items()
+        ]
+        parts.append(table(("rows", "refused because", "column", ""), refused))
     if item.keys:
         parts.append(
             "\n".join(

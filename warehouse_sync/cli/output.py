@@ -18,6 +18,8 @@ GAP = 2
 """Blanks between two columns of a table."""
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))} | {9: "\\t", 10: "\\n", 13: "\\r"}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in (0x200B, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)}
+"""Characters that would not show, break a line or turn its direction -> what shows instead."""
 
 
 def print_data(text: str) -> None:
@@ -112,6 +114,11 @@ def cell(value: Any) -> str:
 def key_text(key: str | None) -> str | None:
     """A row's key as a person reads it; an empty one is made visible."""
     return "''" if key == "" else None if key is None else cell(key)
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Names in a cell: the first ones, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def share(value: float | None) -> str | None:

@@ -192,11 +192,14 @@ def export(session: Session, file: Path | None) -> None:
 
     Keys of rows are in it. `state import` puts it back, also into another state store.
     """
+    from warehouse_sync.errors import UsageError
     from warehouse_sync.exports import default_path, write_export
     from warehouse_sync.values import utc_now
 
     config, now = session.config, utc_now()
     with changing(session, "export") as store:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {file.absolute().parent}", hint="make it, or name another FILE.")
         path = file or default_path(config.home, "export", now)
         write_export(store, config.name, config.home, path.absolute(), "export", now)
     print_data(str(path))

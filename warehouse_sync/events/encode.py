@@ -4,7 +4,8 @@
 order; NULL fields are left out. `metadata` stands in every identify_* and track line, and in page_view lines of models
 that have properties. The expression fails for no row, so it may stand where invalid rows pass.
 
-**Key.** One column: its value as the text that is sent. Several: the JSON array of their values. NULL when one is NULL.
+**Key.** One column: its value as text. Several: the JSON array of their values; a value that is sent as null, or
+without its NUL characters, stands there as its text, so that two values are two keys. NULL when a column is NULL.
 `key_hash` is `unhex(md5(key))`.
 
 **Row hash.** See `row_hash`.
@@ -96,10 +97,11 @@ class _Compiler:
         self.limits = options.limits
         self.types = Types(options.timezone)
         self.mapped: Mapped = map_columns(model, schema, fold_upper=options.fold_upper)
-        self.unique_key = self.mapped.named(model.unique_key, "unique_key")
         self.cursor = self.mapped.named((model.cursor,), "cursor")[0] if model.cursor else None
         self.ignored = set(self.mapped.named(model.ignore_changes, "ignore_changes"))
         self.fields: Fields = build_fields(model, self.mapped)
+        # After the fields: where nobody named a key it is one of them, and it is the field that is not returned.
+        self.unique_key = self.mapped.named(model.unique_key, "unique_key")
         self.properties: Properties = build_properties(model, self.mapped, self.types)
         column = self.mapped.fields.get("inserted_at")
         self.inserted_at: InsertedAt = build_inserted_at(model, column, self.types, options.now)
@@ -182,7 +184,7 @@ class _Compiler:
             return values[0].text, checks
         parts: list[Part] = [Text("[")]
         for i, value in enumerate(values):
-            parts += [Text("," if i else ""), f"coalesce({value.json}, 'null')"]
+            parts += [Text("," if i else ""), value.in_key]
         return f"CASE WHEN NOT ({missing}) THEN {concat([*parts, Text(']')])} END", checks
 
     def cursor_sql(self) -> tuple[str, list[Check]]:

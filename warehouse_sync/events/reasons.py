@@ -87,8 +87,3 @@ class Note(Flag):
 def decode(bits: int) -> tuple[Reason, ...]:
     """The reasons in a BIGINT of `RowSql.reasons`, in the order of the enum."""
     return tuple(reason for reason in Reason if bits & reason.bit)
-
-
-def decode_notes(bits: int) -> tuple[Note, ...]:
-    """The notes in a BIGINT of `RowSql.notes`, in the order of the enum."""
-    return tuple(note for note in Note if bits & note.bit)

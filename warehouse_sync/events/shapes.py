@@ -80,6 +80,11 @@ def native_type(field: pa.Field) -> str:
     return hint.decode().upper()
 
 
+def type_name(field: pa.Field) -> str:
+    """The type of a column as messages call it."""
+    return native_type(field) or str(field.type)
+
+
 _NATIVE_SHAPES = {
     "NUMERIC": Shape.DECIMAL,
     "JSON": Shape.JSON,

@@ -36,8 +36,9 @@ def build_inserted_at(model: Model, column: Column | None, types: Types, now: da
     if column is None or column.shape is Shape.NULL:
         if model.event.is_identify:
             return InsertedAt("NULL::TIMESTAMP", ())
+        lacking = "which the query does not return" if column is None else f"and {column.name} is NULL in every row"
         raise ModelError(
-            f"{model.event.value} needs inserted_at, the time when it happened, which the query does not return",
+            f"{model.event.value} needs inserted_at, the time when it happened, {lacking}",
             path=model.path,
             hint="Select it under that name, or rename: {your_column: inserted_at}.",
         )

@@ -48,6 +48,12 @@ class Value:
     invalid: str = ""
     notes: tuple[tuple[Note, str], ...] = ()
 
+    @property
+    def in_key(self) -> str:
+        """Its JSON text in a key of several columns: no two values have the same one there."""
+        lost = any_of([predicate for note, predicate in self.notes if note is not Note.BEYOND_2_53])
+        return f"CASE WHEN {lost} THEN {to_json(self.text)} ELSE {self.json} END" if self.notes else self.json
+
 
 def to_json(text: str) -> str:
     """JSON text of a VARCHAR expression; '' when its bytes are not UTF-8. One spelling, so that DuckDB shares it."""

@@ -174,7 +174,7 @@ def relation(node: Node, call: str) -> str:
 def find_model(manifest: Manifest, name: str, package: str | None, version: str | None) -> Node:
     """The model, seed or snapshot that `ref()` means; without a version the latest. Raises ModelError."""
     call = ref_call(name, package, version)
-    found = [node for node in manifest.models(name) if package in (None, node.package)]
+    found = _nearest(manifest, [node for node in manifest.models(name) if package in (None, node.package)])
     packages = sorted({node.package for node in found})
     if len(packages) > 1:
         raise ModelError(
@@ -190,10 +190,15 @@ def find_model(manifest: Manifest, name: str, package: str | None, version: str 
     return chosen[0]
 
 
+def _nearest(manifest: Manifest, found: list[Node]) -> list[Node]:
+    """As in dbt, a name of the project itself hides that of a package."""
+    return [node for node in found if node.package == manifest.project] or found
+
+
 def find_source(manifest: Manifest, schema: str, table: str) -> Node:
     """The source's table. Raises ModelError."""
     call = f"source('{schema}', '{table}')"
-    found = manifest.sources(schema, table)
+    found = _nearest(manifest, manifest.sources(schema, table))
     if len(found) > 1:
         packages = ", ".join(sorted(node.package for node in found))
         raise ModelError(

@@ -78,6 +78,13 @@ def read_header(source: str, path: Path, context: RenderContext) -> Header:
     return Header(full, call)
 
 
+_DBT_KEYS = (
+    "alias", "contract", "database", "grants", "incremental_strategy", "indexes", "materialized", "on_schema_change",
+    "partition_by", "persist_docs", "post_hook", "pre_hook", "quoting", "schema", "transient",
+)  # fmt: skip
+"""What models of dbt have in their headers, and copies of them bring along."""
+
+
 def check_level(raw: Mapping[str, Any], origin: str = "") -> tuple[dict[str, Any], list[Fault]]:
     """The values of one level in the types of `Model`, and every fault; null values stay None."""
     values: dict[str, Any] = {}
@@ -85,6 +92,8 @@ def check_level(raw: Mapping[str, Any], origin: str = "") -> tuple[dict[str, Any
     for key, value in raw.items():
         if key not in PARSERS:
             known = nearest(str(key), PARSERS) or f" (known: {', '.join(PARSERS)})"
+            if key in _DBT_KEYS:
+                known = ": it tells dbt what to build, and a model here is only read"
             faults.append(Fault(str(key), f"is not a header key{known}", origin))
             continue
         try:

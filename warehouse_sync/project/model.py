@@ -116,8 +116,13 @@ def _files(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.rglob("*")):
         folders = path.relative_to(folder).parts[:-1]
         hidden = path.name.startswith((".", "_")) or any(part == "tests" or part.startswith(".") for part in folders)
-        if path.suffix.lower() == ".sql" and not hidden and path.is_file():
+        if path.suffix.lower() == ".sql" and not hidden and (path.is_file() or _leads_nowhere(path)):
             yield path
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """True for a link to a file that is not there: a model that cannot be read, and not one that is gone."""
+    return path.is_symlink() and not path.exists()
 
 
 def _load(path: Path, settings: ModelSettings) -> Model | BrokenModel:

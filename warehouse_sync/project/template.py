@@ -40,10 +40,26 @@ _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 _PLAIN_PARENTS = (nodes.Template, nodes.Output, nodes.ExprStmt, nodes.Assign)
 _MARK = re.compile("\x00([0-9]+)\x00")
 _MISSING = object()
-_KNOWN = "known here: " + ", ".join(f"{name}()" for name in FUNCTIONS) + "."
+_KNOWN = "known here: " + ", ".join(f"{name}()" for name in FUNCTIONS) + "; a macro has to be in the same file."
+_ASKS = "a model asks the warehouse nothing while it is rendered: build it in dbt, and select from it with ref()."
+_MACROS = "dbt's macros are not here: write it in SQL, or build it in dbt and select from it with ref()."
+_THIS = "a model has no table of its own here: use cursor_from()."
 _UNDEFINED_HINTS = {
-    "this": "a model has no table of its own here: use cursor_from().",
     "target": "there are no dbt targets here: use var() or env_var().",
+    "log": "a model prints nothing: take it out.",
+    "execute": "a model is only rendered to be run: take the `if` out.",
+    "modules": "write it in SQL, or pass it with var().",
+    **dict.fromkeys(("adapter", "graph", "load_result", "run_query"), _ASKS),
+    **dict.fromkeys(("dbt", "dbt_utils", "dbt_date", "api", "exceptions"), _MACROS),
+}
+_RAW = "what is SQL, and not Jinja, stands between {% raw %} and {% endraw %} where it holds `{{`, `{%` or `{#`."
+_SYNTAX_HINTS = {
+    "end of comment": _RAW,
+    "tag name expected": _RAW,
+    "unexpected char ": _RAW,
+    "'end of print statement'": _RAW,
+    "unknown tag 'snapshot'": "a model is one query: dbt builds the snapshot, and ref() names it.",
+    "unknown tag 'test'": "a model is one query: its tests are in YAML files in `tests/`.",
 }
 
 
@@ -110,7 +126,8 @@ def header_call(source: str, path: Path) -> HeaderCall:
     try:
         tree = _environment(marks=False).parse(source, path.name, str(path))
     except TemplateSyntaxError as error:
-        raise ModelError(f"Jinja: {error.message}", path=path, line=error.lineno) from None
+        message, hint = _explain(error)
+        raise ModelError(f"Jinja: {message}", path=path, line=error.lineno, hint=hint) from None
     except RecursionError:
         raise ModelError("Jinja: nested too deeply", path=path) from None
     calls: list[nodes.Call] = []
@@ -199,7 +216,8 @@ def _explain(error: Exception) -> tuple[str, str]:
         name = str(error.message).split("'")[1]
         return f"`{name}` is undefined{nearest(name, FUNCTIONS)}", _UNDEFINED_HINTS.get(name, _KNOWN)
     if isinstance(error, TemplateError):
-        return str(error.message), ""
+        message = str(error.message)
+        return message, next((hint for words, hint in _SYNTAX_HINTS.items() if words in message), "")
     if isinstance(error, TypeError | OverflowError):
         return str(error).replace("_Functions.", ""), ""
     return f"{type(error).__name__} in an expression", ""
@@ -297,6 +315,9 @@ def _refuse(node: nodes.Node, parents: tuple[nodes.Node, ...], path: Path) -> No
             "Jinja: a model cannot read other files",
             "write the SQL out; include, import and extends do not exist here.",
         )
+    if isinstance(node, nodes.Name) and node.name == "this":
+        # It stands where only later runs come: after is_incremental().
+        fail("Jinja: `this` is undefined", _THIS)
     if isinstance(node, nodes.Keyword):
         # By identity: equal nodes compare equal.
         earlier = takewhile(lambda child: child is not node, parents[-1].iter_child_nodes())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import WarehouseError
+from warehouse_sync.observe.words import counted
 from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, line_naming, name_literal, text_literal
 
 if TYPE_CHECKING:
@@ -134,8 +135,10 @@ class DuckDBWarehouse:
             explained = self.explain(error)
             explained.line = explained.line or line_naming(sql, explained.message, self.dialect)
             raise explained from None
+        # Under the names of the query: in Arrow, a second `id` is called `id_1`.
+        fields = (field.with_name(name) for name, field in zip(relation.columns, schema, strict=True))
         return pa.schema(
-            [field.with_metadata({NATIVE_TYPE: kind.encode()}) for field, kind in zip(schema, types, strict=True)]
+            [field.with_metadata({NATIVE_TYPE: kind.encode()}) for field, kind in zip(fields, types, strict=True)]
         )
 
     def open(self, sql: str) -> Source:
@@ -168,7 +171,7 @@ class DuckDBWarehouse:
         tables = self.scalar(
             f"SELECT count(*) FROM duckdb_tables() WHERE database_name = {text_literal(self.catalog)} AND NOT internal"
         )
-        return f"DuckDB {version}, {self.path}, {tables} tables, read-only"
+        return f"DuckDB {version}, {self.path}, {counted(tables, 'table')}, read-only"
 
     def interrupt(self) -> None:
         """See `Warehouse.interrupt`."""

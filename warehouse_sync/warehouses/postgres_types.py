@@ -3,7 +3,8 @@
 * numeric comes as the digits it has, however many: with a declared scale of 0 it is DECIMAL(p, 0), so that it can be an
   id or a cursor; all others stay text that is sent as a number. NaN and infinities become NULL;
 * money becomes numeric, oid to bigint; char(n) to text, which drops the padding that means nothing;
-* arrays, composite types and records become JSON on the server: any depth, exact numbers;
+* arrays, composite types and records become JSON on the server: any depth, exact numbers; NaN and infinities in an
+  array become null, in a composite type they are text;
 * json, jsonb, uuid, enum, date, time, interval, bytea as they are; infinite dates and timestamps stay infinite;
 * everything else that only the server can read (timetz, inet, ranges, bit, xml, tsvector, …) becomes its text there,
   but for geometry and geography, which are refused unless they are excluded.
@@ -27,6 +28,8 @@ _SERVER_CASTS = {
     "oid": "{x}::bigint",
     "bpchar": "{x}::text",
 }
+_NUMBERS = """regexp_replace(to_json({x})::text, '"(NaN|-?Infinity)"', 'null', 'g')"""
+"""An array of numbers as JSON, where PostgreSQL makes text of what is no number."""
 _EPOCH_US, _EPOCH_DAYS = 946_684_800_000_000, 10_957
 """PostgreSQL counts from 2000-01-01, Arrow from 1970-01-01."""
 
@@ -51,7 +54,7 @@ def column_of(field: pa.Field) -> Column:
     if kind in ("numeric", "money"):
         typmod = -1 if kind == "money" else int(metadata.get(b"POSTGRESQL:typmod", b"-1"))
         return _numeric(field, plain.cast, typmod)
-    if cast == "to_json({x})" or kind in ("json", "jsonb"):
+    if cast in ("to_json({x})", _NUMBERS) or kind in ("json", "jsonb"):
         return Column(plain.cast, _hinted(field.name, pa.string(), "JSON"), name)
     if kind == "oid":
         return Column(plain.cast, pa.field(field.name, pa.int64()), name)
@@ -68,9 +71,18 @@ def _server_cast(type_: pa.DataType, kind: str) -> str:
     if kind in _SERVER_CASTS:
         return _SERVER_CASTS[kind]
     if pa.types.is_list(type_) or pa.types.is_struct(type_):
-        return "to_json({x})"
+        return _NUMBERS if _holds_numbers(type_) else "to_json({x})"
     unread = getattr(type_, "extension_name", "") == "arrow.opaque" and kind not in _SPATIAL
     return "{x}::text" if unread else "{x}"
+
+
+def _holds_numbers(type_: pa.DataType) -> bool:
+    """True for an array of floats or numerics, of any depth."""
+    import pyarrow as pa
+
+    while pa.types.is_list(type_):
+        type_ = type_.value_type
+    return bool(pa.types.is_floating(type_)) or getattr(type_, "type_name", "") == "numeric"
 
 
 def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:

@@ -6,7 +6,6 @@ read-only session: that a model only reads is held by the check that it is one q
 
 from __future__ import annotations
 
-import _thread
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
 from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed
+from warehouse_sync.warehouses.beside import Beside
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
 from warehouse_sync.warehouses.snowflake_login import arguments
@@ -39,7 +39,7 @@ class SnowflakeWarehouse:
         self._connection: Any = None
         self._reading: tuple[Any, Feed] | None = None
         self._spent = Spent()
-        self._cancelling = False
+        self._beside = Beside()
         self._connect()
 
     def label(self, model: str) -> None:
@@ -100,23 +100,11 @@ class SnowflakeWarehouse:
 
     def interrupt(self) -> None:
         """See `Warehouse.interrupt`; a second statement of the session cancels all that it runs, as Snowflake's page
-        "Canceling statements" has it.
-
-        It is sent by a thread of its own: a signal's handler has stopped the main thread anywhere, maybe where it holds
-        one of the connector's locks, or one of `threading`'s, which is why that module does not start it.
-        """
+        "Canceling statements" has it."""
         connection = self._connection
-        if connection is not None and not self._cancelling:
-            self._cancelling = True
-            _thread.start_new_thread(self._cancel, (connection,))
-
-    def _cancel(self, connection: Any) -> None:
-        try:
-            # Whatever it says, of a broken connection maybe: whoever asked asks again.
-            with suppress(Exception):
-                connection.cursor().execute(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({connection.session_id})").close()
-        finally:
-            self._cancelling = False
+        if connection is not None:
+            cancel = f"SELECT SYSTEM$CANCEL_ALL_QUERIES({connection.session_id})"
+            self._beside.do(lambda: connection.cursor().execute(cancel).close())
 
     def close(self) -> None:
         """See `Warehouse.close`."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import python_values
 from warehouse_sync.warehouses.base import Engine, Source, dialect_of_url, line_naming, not_installed
+from warehouse_sync.warehouses.beside import Beside
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
 from warehouse_sync.warehouses.sqlalchemy_errors import connecting, reading
@@ -56,6 +57,7 @@ class SqlAlchemyWarehouse:
         self._connection: Connection | None = None
         self._was_open = False
         self._spent = Spent()
+        self._beside = Beside()
         self._samples: dict[str, tuple[Any, ...]] = {}
         self._session()
 
@@ -86,8 +88,10 @@ class SqlAlchemyWarehouse:
                 field or python_values.field_of(item[0], self._samples[item[0]])
                 for field, item in zip(fields, description, strict=True)
             ]
-        named = zip((item[0] for item in description), fields, strict=True)
-        self._described = pa.schema([field or self._rare(sql, name) for name, field in named])
+        names = [item[0] for item in description]
+        found = [field or self._rare(sql, name) for name, field in zip(names, fields, strict=True)]
+        own = self._own_names(sql, names)
+        self._described = pa.schema([field.with_name(name) for name, field in zip(own, found, strict=True)])
         return self._described
 
     def open(self, sql: str) -> Source:
@@ -154,8 +158,8 @@ class SqlAlchemyWarehouse:
         own = getattr(driver, "interrupt", None) or getattr(driver, "cancel", None)
         if own is not None:
             own()
-        else:
-            self._kill()
+        elif self.dialect == "mysql":
+            self._beside.do(partial(self._kill, driver.thread_id()))
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -181,6 +185,23 @@ class SqlAlchemyWarehouse:
         quoted = self.quote(name)
         _, rows = self._fetch(f"SELECT {quoted} FROM (\n{sql}\n) AS model WHERE {quoted} IS NOT NULL", 1)
         return python_values.field_of(name, [row[0] for row in rows]) or pa.field(name, pa.string())
+
+    def _own_names(self, sql: str, names: list[str]) -> list[str]:
+        """The columns as the query itself names them. SQLite calls the second `id` of a subquery `id:1`: where a name
+        looks like that, the query is begun as it is, which tells its names."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        known = {name.casefold() for name in names}
+        odd = (name.rpartition(":") for name in names)
+        if self.dialect != "sqlite" or not any(n.isdecimal() and first.casefold() in known for first, _, n in odd):
+            return names
+        try:
+            result = self._session().exec_driver_sql(sql, execution_options=_options(stream=True))
+        except SQLAlchemyError as error:
+            raise self._failed(error) from None
+        own = list(result.keys())
+        result.close()
+        return own
 
     def _fetch(self, sql: str, rows: int) -> tuple[Any, list[Any]]:
         """The description of a query's columns, and its first rows."""
@@ -244,8 +265,10 @@ class SqlAlchemyWarehouse:
         self._open = None
         self._spent.add(feed)
         cursor = result.cursor
+        if cursor is not None and not self._exhausted and self._connection is not None and self.dialect == "mysql":
+            # Its drivers read the rest of a result before they close it; there is none when its query is killed.
+            self._kill(self._connection.connection.dbapi_connection.thread_id())  # type: ignore[union-attr]
         if cursor is not None and not self._exhausted:
-            self._kill()
             with suppress(self._database.dialect.loaded_dbapi.Error):  # What was killed says so once.
                 cursor.close()
         result.close()
@@ -264,11 +287,8 @@ class SqlAlchemyWarehouse:
             # PyMySQL's finalizers would go on reading from the closed connection, and say so on stderr.
             rest.unbuffered_active = False
 
-    def _kill(self) -> None:
-        """MySQL's drivers read the rest of a result before they close it; there is none when its query is killed."""
-        if self.dialect != "mysql" or self._connection is None:
-            return
-        thread = self._connection.connection.dbapi_connection.thread_id()  # type: ignore[union-attr]
+    def _kill(self, thread: int) -> None:
+        """End what that thread of MySQL's runs, over a second connection."""
         with self._database.connect() as other:
             other.exec_driver_sql(f"KILL QUERY {int(thread)}")
 

@@ -171,6 +171,11 @@ select 'u' as user_id, 'h' as hostname, timestamp '2026-01-01' as inserted_at;
 select 'u' as user_id, 'https://h/' as url;
 --> error: page_view needs inserted_at, the time when it happened, which the query does not return
 
+-- # a time that is NULL and of no type is not one that is not returned
+-- event: page_view
+select 'u1' as user_id, 'h' as hostname, 'p' as pathname, NULL as inserted_at;
+--> error: page_view needs inserted_at, the time when it happened, and inserted_at is NULL in every row
+
 -- # a renamed load time is no accident
 -- event: track
 -- rename: {loaded: inserted_at}
