@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from warehouse_sync.errors import ModelError
-from warehouse_sync.guard import Guard
+from warehouse_sync.extraction.guard import Guard
 from warehouse_sync.project.units import Allowance
 from warehouse_sync.values import Counts, EventType, Model
 

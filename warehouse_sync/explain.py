@@ -20,17 +20,17 @@ from warehouse_sync.changes.window import duckdb_literal, lag_of
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError, UsageError, WarehouseSyncError
 from warehouse_sync.events.reasons import Reason, decode
-from warehouse_sync.extract import since_then
-from warehouse_sync.inside import delivered_inside
+from warehouse_sync.extraction.extract import since_then
+from warehouse_sync.extraction.inside import delivered_inside
+from warehouse_sync.extraction.narrow import key_test
+from warehouse_sync.extraction.prepare import Policy, Request, prepare
+from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.merge import snapshot_of
-from warehouse_sync.narrow import key_test
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.parts import warehouse_of
-from warehouse_sync.prepare import Policy, Request, prepare
 from warehouse_sync.preview import looking
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.render import wrap
-from warehouse_sync.reading import OpenReading, opened
 from warehouse_sync.state.lifecycle import BatchState
 from warehouse_sync.state.rows import Batch, Job, Reject
 from warehouse_sync.values import Model, Verdict

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from warehouse_sync import __version__
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import PropertyLimits
-from warehouse_sync.guard import Guard
+from warehouse_sync.extraction.guard import Guard
+from warehouse_sync.extraction.prepare import Policy, fingerprint_of
 from warehouse_sync.home import empty_spill
 from warehouse_sync.outbox import Limits
-from warehouse_sync.prepare import Policy, fingerprint_of
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.model import settings_from
 from warehouse_sync.project.render import render

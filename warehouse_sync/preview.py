@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.pile import Pile
 from warehouse_sync.context import RunContext
-from warehouse_sync.cursors import first_look
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events.encode import Encoding
 from warehouse_sync.events.reasons import Reason, decode
-from warehouse_sync.extract import since_then
+from warehouse_sync.extraction.cursors import first_look
+from warehouse_sync.extraction.extract import since_then
+from warehouse_sync.extraction.prepare import Policy, Prepared, Request, around, prepare
+from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.parts import engine_of, shelf_of, warehouse_of
-from warehouse_sync.prepare import Policy, Prepared, Request, around, prepare
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel
-from warehouse_sync.reading import OpenReading, opened
 from warehouse_sync.state.store import open_store
 from warehouse_sync.values import Counts, Model, Verdict
 from warehouse_sync.warehouses.base import Warehouse

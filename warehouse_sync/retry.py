@@ -11,9 +11,9 @@ from typing import Any
 
 from warehouse_sync.changes.window import order
 from warehouse_sync.events.reasons import Reason
-from warehouse_sync.narrow import Recall
+from warehouse_sync.extraction.narrow import Recall
+from warehouse_sync.extraction.prepare import Request
 from warehouse_sync.observe.words import counted
-from warehouse_sync.prepare import Request
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.state.lifecycle import BatchState, JobState
 from warehouse_sync.state.rows import Job, Reject, Run, Window

@@ -24,7 +24,8 @@ from warehouse_sync.errors import (
     WarehouseError,
     WarehouseSyncError,
 )
-from warehouse_sync.extract import Extraction, extract
+from warehouse_sync.extraction.extract import Extraction, extract
+from warehouse_sync.extraction.prepare import Policy, Request
 from warehouse_sync.home import claim_home
 from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter
@@ -32,7 +33,6 @@ from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Limits, Outbox
 from warehouse_sync.parts import account_of, client_of, engine_of, identity_of, key_mark, shelf_of, warehouse_of
 from warehouse_sync.patience import Patience, growing_pause
-from warehouse_sync.prepare import Policy, Request
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import ModelError, UsageError, WarehouseError, WarehouseSyncError
+from warehouse_sync.extraction.prepare import Policy, Prepared, Request, check_contract, describe, prepare
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.parts import dialect_of, engine_of, warehouse_of
-from warehouse_sync.prepare import Policy, Prepared, Request, check_contract, describe, prepare
 from warehouse_sync.preview import looking
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import uses_of

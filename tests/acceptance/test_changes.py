@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from acceptance_pipeline import Pipeline
 
-from warehouse_sync.reading import OpenReading
+from warehouse_sync.extraction.reading import OpenReading
 from warehouse_sync.userpilot.sandbox import Sandbox
 from warehouse_sync.warehouses.base import Engine, Source
 from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
@@ -65,8 +65,8 @@ def test_the_newest_of_several_changed_versions_is_retimed(pipeline: Pipeline) -
 
 
 def test_the_plan_says_the_same_of_duplicates(pipeline: Pipeline) -> None:
+    from warehouse_sync.extraction.prepare import Request
     from warehouse_sync.parts import policy_of
-    from warehouse_sync.prepare import Request
     from warehouse_sync.preview import plan
 
     users(pipeline, ("a", 1, "2025-06-01"), ("b", 1, "2025-01-01"))

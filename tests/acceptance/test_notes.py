@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from acceptance_pipeline import Pipeline
 
+from warehouse_sync.extraction.prepare import Request
 from warehouse_sync.parts import policy_of
-from warehouse_sync.prepare import Request
 from warehouse_sync.preview import ModelPlan, plan
 
 EVENT = "event='track', cursor='_c', begin='all'"

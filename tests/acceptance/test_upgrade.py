@@ -249,8 +249,8 @@ def test_a_version_that_is_not_known_stops_the_model(pipeline: Pipeline, upgrade
 
 
 def test_a_plan_of_the_run_that_upgrades(pipeline: Pipeline, upgrade: Callable[[], None]) -> None:
+    from warehouse_sync.extraction.prepare import Request
     from warehouse_sync.parts import policy_of
-    from warehouse_sync.prepare import Request
     from warehouse_sync.preview import plan
 
     users(pipeline, "('a', 1, NULL)", "('b', 1, NULL)")

@@ -30,12 +30,12 @@ def main() -> None:
     import duckdb
 
     from warehouse_sync.context import RunContext
-    from warehouse_sync.extract import extract
-    from warehouse_sync.guard import Guard
+    from warehouse_sync.extraction.extract import extract
+    from warehouse_sync.extraction.guard import Guard
+    from warehouse_sync.extraction.prepare import Policy, Request
     from warehouse_sync.merge import merge_delivered
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import Limits, Outbox
-    from warehouse_sync.prepare import Policy, Request
     from warehouse_sync.project.model import ModelSettings, load_models
     from warehouse_sync.project.units import Allowance
     from warehouse_sync.state.lifecycle import BatchState

@@ -104,11 +104,11 @@ def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] |
     import sqlglot.dialects.duckdb  # noqa: F401
 
     from warehouse_sync.context import RunContext
-    from warehouse_sync.extract import extract
-    from warehouse_sync.guard import Guard
+    from warehouse_sync.extraction.extract import extract
+    from warehouse_sync.extraction.guard import Guard
+    from warehouse_sync.extraction.prepare import Policy, Request
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import Limits, Outbox
-    from warehouse_sync.prepare import Policy, Request
     from warehouse_sync.project.model import ModelSettings, load_models
     from warehouse_sync.project.units import Allowance
     from warehouse_sync.state.store import open_store

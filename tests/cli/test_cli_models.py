@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.reading import OpenReading
+from warehouse_sync.extraction.reading import OpenReading
 from warehouse_sync.userpilot.sandbox import Sandbox
 
 if TYPE_CHECKING:

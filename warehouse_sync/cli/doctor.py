@@ -108,7 +108,7 @@ def _models(session: Session) -> str:
 
 
 def _warehouse(session: Session) -> str:
-    from warehouse_sync.cursors import session_zone
+    from warehouse_sync.extraction.cursors import session_zone
     from warehouse_sync.parts import engine_of, warehouse_of
 
     warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
@@ -146,8 +146,8 @@ def _cursors(session: Session) -> int:
 
 
 def _cursor(session: Session, warehouse: Warehouse, model: Model) -> str:
-    from warehouse_sync.cursors import advice, examine
-    from warehouse_sync.prepare import Request, prepare
+    from warehouse_sync.extraction.cursors import advice, examine
+    from warehouse_sync.extraction.prepare import Request, prepare
     from warehouse_sync.values import CursorKind, utc_now
 
     prepared = prepare(model, warehouse, session.policy, None, utc_now(), Request(full_refresh=True))

@@ -128,7 +128,7 @@ def plan(session: Session, full_refresh: bool, limit: int | None, start: str | N
     """Count what `run` would do, and show how columns become fields and properties. Sends and writes nothing."""
     from warehouse_sync import preview
     from warehouse_sync.cli.report import say_warnings
-    from warehouse_sync.prepare import Request
+    from warehouse_sync.extraction.prepare import Request
 
     session.sends_nothing()
     config, policy, chosen = session.config, session.policy, session.selected()

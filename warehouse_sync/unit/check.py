@@ -19,14 +19,14 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.events.schema import fields_of
+from warehouse_sync.extraction.prepare import Policy, Request, prepare
+from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
-from warehouse_sync.prepare import Policy, Request, prepare
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.unit import UnitTest
-from warehouse_sync.reading import OpenReading, opened
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.unit.bed import Bed
 from warehouse_sync.unit.given import GivenRelations

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.cursors import first_look
 from warehouse_sync.errors import WarehouseError
 from warehouse_sync.events.reasons import Note
+from warehouse_sync.extraction.cursors import first_look
+from warehouse_sync.extraction.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.extraction.reading import OpenReading, ambiguous_of, opened
 from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
-from warehouse_sync.prepare import Policy, Prepared, Request, prepare
-from warehouse_sync.reading import OpenReading, ambiguous_of, opened
 from warehouse_sync.state.lifecycle import WindowState
 from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, Model

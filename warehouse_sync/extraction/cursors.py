@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.extraction.prepare import Prepared, around, cursor_sql
 from warehouse_sync.observe.words import counted
-from warehouse_sync.prepare import Prepared, around, cursor_sql
 from warehouse_sync.project.render import wrap
 from warehouse_sync.state.rows import ModelState
 from warehouse_sync.values import CursorKind, Model

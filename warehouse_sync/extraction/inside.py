@@ -12,8 +12,8 @@ from warehouse_sync.changes.inside import Comparison, Value
 from warehouse_sync.context import RunContext
 from warehouse_sync.events.columns import Mapped, map_columns
 from warehouse_sync.events.shapes import NESTED, Column, Shape, native_type
+from warehouse_sync.extraction.prepare import Prepared
 from warehouse_sync.merge import check_inside
-from warehouse_sync.prepare import Prepared
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal, name_literal
 from warehouse_sync.warehouses.keeper import Merged, Shelf, Tables

@@ -20,9 +20,9 @@ from warehouse_sync.changes.window import order
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.inside import Inside, compare_inside
+from warehouse_sync.extraction.inside import Inside, compare_inside
+from warehouse_sync.extraction.prepare import Prepared, around, cursor_name
 from warehouse_sync.merge import check_snapshot, snapshot_of
-from warehouse_sync.prepare import Prepared, around, cursor_name
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import NewReject
 from warehouse_sync.values import Counts, CursorValue, Model

@@ -14,8 +14,8 @@ from warehouse_sync.errors import ModelError, WarehouseError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.events.shapes import type_name
-from warehouse_sync.guard import Guard
-from warehouse_sync.narrow import Recall, key_test
+from warehouse_sync.extraction.guard import Guard
+from warehouse_sync.extraction.narrow import Recall, key_test
 from warehouse_sync.outbox import Limits
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
