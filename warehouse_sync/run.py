@@ -293,11 +293,13 @@ class Runner:
     def _has_more(self, model: Model) -> bool:
         """True when there is more to read and the last window is settled, so that the next one can be read.
 
-        The last one may be of an earlier run: what came into the warehouse since then is read too.
+        The last one may be of an earlier run: what came into the warehouse since then is read too, unless rows that
+        were just sent would go again.
         """
         last = self._extracted.get(model.name)
-        more = last is None or last.more or self._turns.are_left(model.name)
-        return more and not self._is_busy(model)
+        compares = self._turns.request(model.name).kind == "incremental" and not model.always
+        more = last.more if last else compares
+        return (more or self._turns.are_left(model.name)) and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:
         """One window of each model that has none open. The warehouse is open only in here."""
