@@ -361,7 +361,7 @@ def dense_history(random: Random) -> list[tuple[Any, ...]]:
 FEW = 1
 """Histories of each shape in the quick test."""
 
-MANY = int(os.environ.get("WAREHOUSE_SYNC_TEST_HISTORIES", "3"))
+MANY = int(os.environ.get("WAREHOUSE_SYNC_TEST_HISTORIES", "2"))
 """Histories of each shape in the slow test."""
 
 

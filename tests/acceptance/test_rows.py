@@ -126,7 +126,7 @@ def damaged(values: Sequence[bytes | None]) -> pa.Array:
     ids=lambda bad: bad.hex(),
 )
 @pytest.mark.parametrize("column", ["user_id", "p", "_c", "event_name"])
-@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("keyed", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_bytes_that_are_not_utf8_are_refused_and_nothing_else(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, bad: bytes, column: str, keyed: bool
 ) -> None:

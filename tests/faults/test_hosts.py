@@ -65,6 +65,7 @@ def wakes_up_too_late(child: Any, url: str, sandbox: Sandbox) -> None:
     assert [r.path for r in sandbox.requests if r.method == "POST"] == posts
 
 
+@pytest.mark.slow
 def test_a_host_that_is_paused_while_its_job_runs(tmp_path, make_world, nursery: Nursery, told, url):
     with Sandbox(tmp_path / "slow", job_seconds=60) as sandbox:
         world = on(make_world(sandbox=sandbox), url)
@@ -83,6 +84,7 @@ def test_a_host_that_is_paused_while_its_job_runs(tmp_path, make_world, nursery:
     told("two hosts: SIGSTOP, the lease runs out, another host, SIGCONT", "exit 1; it changes and sends nothing more")
 
 
+@pytest.mark.slow
 def test_a_host_that_is_paused_while_it_reads(make_world, server, nursery: Nursery, told, url):
     world = on(make_world(), url)
     model = world.folder / "models_sql" / "users.sql"
@@ -119,6 +121,7 @@ def test_a_lease_that_is_taken_away_by_hand(tmp_path, make_world, nursery: Nurse
     told("two hosts: SIGSTOP, `state unlock`, another host, SIGCONT", "exit 1; it changes and sends nothing more")
 
 
+@pytest.mark.slow
 def test_a_server_that_throws_everybody_out(tmp_path, make_world, nursery: Nursery, told, url):
     with Sandbox(tmp_path / "busy", job_seconds=1.5) as sandbox:
         world = on(make_world(sandbox=sandbox), url)

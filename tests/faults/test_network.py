@@ -55,7 +55,7 @@ JOBS = {
     "html": "job status: a web page",
     "other-id": "job status: another job's",
 }
-ALWAYS = {"cut-after", "late", "409-after", "500-after", "no-id", "stale", "404"}
+ALWAYS = {"cut-after", "late", "409-after", "stale", "404"}
 """Faults that stand for the others in the quick runs."""
 HOLDS = "found in the list or sent again; every row imported once"
 

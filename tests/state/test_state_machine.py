@@ -258,7 +258,7 @@ def test_any_order_of_operations_keeps_the_promise(make_world: Any, reject: Any)
     run_state_machine_as_test(
         machine(make_world, reject),
         settings=settings(
-            max_examples=20,
+            max_examples=12,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

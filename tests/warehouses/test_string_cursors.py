@@ -29,7 +29,7 @@ VALUES = ("A", "Z", "a", "a ", "b", "Ä", "😀")
 
 
 @pytest.mark.parametrize(
-    "bed_name", [pytest.param(n, marks=pytest.mark.slow) if n == "sqlite_bed" else n for n in TYPES]
+    "bed_name", [pytest.param(n, marks=pytest.mark.slow) if n != "postgres_bed" else n for n in TYPES]
 )
 def test_rows_in_the_order_of_bytes(bed_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     bed: Bed = request.getfixturevalue(bed_name)
