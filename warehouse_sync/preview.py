@@ -18,7 +18,7 @@ from warehouse_sync.events.encode import Encoding
 from warehouse_sync.events.reasons import Reason, decode
 from warehouse_sync.extraction.cursors import first_look
 from warehouse_sync.extraction.extract import since_then
-from warehouse_sync.extraction.prepare import Policy, Prepared, Request, around, prepare
+from warehouse_sync.extraction.prepare import Policy, Prepared, Request, one_row, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.outbox import Outbox
@@ -185,18 +185,11 @@ def _with_place(rows: pa.RecordBatch, start: int) -> pa.RecordBatch:
 
 def columns_of(prepared: Prepared, warehouse: Warehouse) -> tuple[ColumnPlan, ...]:
     """One line per column of the model: the field or property that it becomes, its type there, its share of NULLs."""
-    import duckdb
-
     columns = prepared.schema.names
     # Names of our own: two columns must not be called `count`, nor be taken for the model's.
     counted = ["*", *map(warehouse.quote, columns)]
     tests = ", ".join(f"count({what}) AS warehouse_sync_{place}" for place, what in enumerate(counted))
-    with around(prepared.model):
-        source = warehouse.open(f"SELECT {tests} FROM (\n{prepared.sql}\n) AS counted")
-        try:
-            ((total, *present),) = source.connection.sql(f"FROM {source.relation}").fetchall()
-        except duckdb.Error as error:
-            raise warehouse.explain(error) from None
+    total, *present = one_row(prepared.model, warehouse, f"SELECT {tests} FROM (\n{prepared.sql}\n) AS counted")
     # Some warehouses count in decimals.
     shares = [1 - int(there) / int(total) if total else None for there in present]
     return tuple(_column_plan(prepared.encoding, column, share) for column, share in zip(columns, shares, strict=True))

@@ -117,7 +117,7 @@ def key_text(key: str | None) -> str | None:
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
-    """Names in a cell: the first ones, and how many more there are."""
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 

@@ -44,7 +44,7 @@ def rejects(session: Session, everything: bool, limit: int, dismiss: tuple[str, 
     names = _names(session)
     states = tuple(RejectState) if everything else (RejectState.OPEN,)
     with session.store() as store:
-        found = [item for item in store.rejects(session.config.name, states=states) if item.model in names]
+        found = [item for item in store.rejects(session.config.name, states=states) if _is_asked(item, names)]
         windows = _windows(store, found[:limit])
     if session.prints_json:
         for item in found[:limit]:
@@ -94,18 +94,15 @@ def _span(window: Window) -> str:
     return f"{window.cursor_column}{first}" + ("" if end is None else f" to {end.text}")
 
 
-def _names(session: Session) -> set[str]:
-    """The selected models; without a selection also those that have no file any more."""
+def _names(session: Session) -> set[str] | None:
+    """The selected models; None without a selection: all, also those that have no file any more."""
     if session.flags.select or session.flags.exclude:
         return {model.name for model in session.selected()}
-    with session.store() as store:
-        return {item.model for item in store.rejects(session.config.name, states=_every_state())}
+    return None
 
 
-def _every_state() -> tuple[Any, ...]:
-    from warehouse_sync.state.lifecycle import RejectState
-
-    return tuple(RejectState)
+def _is_asked(item: Reject, names: set[str] | None) -> bool:
+    return names is None or item.model in names
 
 
 def refuser(item: Reject) -> str:
@@ -152,7 +149,7 @@ def _dismiss(session: Session, wanted: Sequence[str]) -> None:
     names, pipeline = _names(session), session.config.name
     session.keep_log()
     with open_store(session.config.state.url.get_secret_value()) as store:
-        known = [item for item in store.rejects(pipeline) if item.model in names]
+        known = [item for item in store.rejects(pipeline) if _is_asked(item, names)]
         ids: set[int] = set()
         for text in wanted:
             found = {item.id for item in known if _is_meant(item, text)}

@@ -157,11 +157,12 @@ class Session:
         return chosen
 
     def _nothing_selected(self) -> str:
+        from warehouse_sync.cli.output import few
+
         names = [model.name for model in self.models if model.enabled]
         if not names:
             return f"there is no enabled model in {self.config.models.path}"
-        more = f" and {len(names) - MODELS_SHOWN:,} more" if len(names) > MODELS_SHOWN else ""
-        return f"no enabled model is selected; there are {', '.join(names[:MODELS_SHOWN])}{more}"
+        return f"no enabled model is selected; there are {few(names, MODELS_SHOWN)}"
 
     def store(self) -> Store:
         """The state store, for looking only: a missing one is empty. Raises StateError."""

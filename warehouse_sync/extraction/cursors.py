@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
-from warehouse_sync.extraction.prepare import Prepared, around, cursor_sql
+from warehouse_sync.extraction.prepare import Prepared, cursor_sql, one_row
 from warehouse_sync.observe.words import counted
 from warehouse_sync.project.render import wrap
 from warehouse_sync.state.rows import ModelState
@@ -53,8 +53,6 @@ class CursorFacts:
 
 def examine(prepared: Prepared, warehouse: Warehouse) -> CursorFacts | None:
     """Count what the cursor column of a whole model holds; None for a model without. Raises WarehouseError."""
-    import duckdb
-
     model, kind = prepared.model, prepared.cursor
     if kind is None or model.cursor is None:
         return None
@@ -68,12 +66,7 @@ def examine(prepared: Prepared, warehouse: Warehouse) -> CursorFacts | None:
         f" FROM (\n{values}\n) AS a CROSS JOIN ("
         f"SELECT max(b.c) AS top FROM (\n{values}\n) AS b{'' if bound is None else f' WHERE b.c <= {bound}'}) AS t"
     )
-    with around(model):
-        source = warehouse.open(query)
-        try:
-            ((rows, known, ahead_of, ties),) = source.connection.sql(f"FROM {source.relation}").fetchall()
-        except duckdb.Error as error:
-            raise warehouse.explain(error) from None
+    rows, known, ahead_of, ties = one_row(model, warehouse, query)
     return CursorFacts(model.cursor, kind, int(rows), int(rows - known), int(ties or 0), int(ahead_of or 0))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.compare import PREFIX
 from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, order, parse, sliced, value_of
@@ -260,6 +260,19 @@ def around(model: Model) -> Iterator[None]:
     except WarehouseError as error:
         error.path, error.line = model.path, 0
         raise
+
+
+def one_row(model: Model, warehouse: Warehouse, query: str) -> tuple[Any, ...]:
+    """The only row of a query around the model's. Raises WarehouseError."""
+    import duckdb
+
+    with around(model):
+        source = warehouse.open(query)
+        try:
+            (row,) = source.connection.sql(f"FROM {source.relation}").fetchall()
+        except duckdb.Error as error:
+            raise warehouse.explain(error) from None
+    return tuple(row)
 
 
 _BYTEWISE = {

@@ -265,10 +265,10 @@ class SqlAlchemyWarehouse:
         self._open = None
         self._spent.add(feed)
         cursor = result.cursor
-        if cursor is not None and not self._exhausted and self._connection is not None and self.dialect == "mysql":
-            # Its drivers read the rest of a result before they close it; there is none when its query is killed.
-            self._kill(self._connection.connection.dbapi_connection.thread_id())  # type: ignore[union-attr]
         if cursor is not None and not self._exhausted:
+            if self.dialect == "mysql" and self._connection is not None:
+                # Its drivers read the rest of a result before they close it; there is none when its query is killed.
+                self._kill(self._connection.connection.dbapi_connection.thread_id())  # type: ignore[union-attr]
             with suppress(self._database.dialect.loaded_dbapi.Error):  # What was killed says so once.
                 cursor.close()
         result.close()
