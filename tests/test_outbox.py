@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,14 +109,16 @@ def test_an_error_leaves_no_file(tmp_path):
     assert list((outbox.root / "users").iterdir()) == []
 
 
-def test_a_full_disk_is_our_error_and_leaves_no_file(tmp_path, monkeypatch):
-    def no_room(descriptor: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+@pytest.mark.parametrize("line", ["d" * 5000, "d"], ids=["lines", "keys"])
+def test_a_file_that_may_not_grow_is_our_error_and_leaves_no_file(tmp_path, line):
     outbox = Outbox(tmp_path)
-    monkeypatch.setattr(os, "write", no_room)
-    with pytest.raises(DiskError, match="No space left on device"):
-        seal(tmp_path, [["a", "b", "c"], ["d"] * 20], Limits(2, 99))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(DiskError, match="File too large"):
+            seal(tmp_path, [["a", "b", "c"], [line] * 5], Limits(2, 9999))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((outbox.root / "users").iterdir()) == []
 
 

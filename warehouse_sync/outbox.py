@@ -18,7 +18,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KEY_COLUMNS = ("key", "key_hash", "row_hash", "cursor", "inserted_at")
 
 SEALING, IN_HAND = 4, 6
-"""Threads that hash, write and sync (they mostly wait for the disk), and batches in their hands while one fills."""
+"""Threads that write key files and wait for the disk, and batches in their hands while one fills."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,9 @@ class Outbox:
             nothing, newline = (pa.scalar(text, pa.large_binary()) for text in (b"", b"\n"))
             kept = pc.binary_join_element_wise(lines.filter(keep), nothing, newline)
             keys = pq.read_table(self.keys(batch.name)).filter(keep)
-            sealed = _seal_file(self.root, name, [_bytes_of(kept, 0, len(kept))], keys)
+            with closing(_Lines(self.root, name)) as rest:
+                rest.write(_bytes_of(kept, 0, len(kept)))
+                sealed = _seal_file(rest, keys)
         sync_folder(self.lines(name).parent)
         return sealed
 
@@ -141,8 +143,8 @@ class Outbox:
 class BatchWriter:
     """Cuts a stream of lines into sealed batches. An error or a kill leaves only files that the state does not know.
 
-    Lines are kept where Arrow put them until their batch is full; hashing, writing and syncing it is a small pool's
-    work, while the next one fills. At most IN_HAND batches are in memory.
+    Lines are hashed and written as they come, while the processor's cache still holds them; what waits for the disk is
+    a small pool's work.
     """
 
     def __init__(self, root: Path, prefix: str, limits: Limits, encoder: int) -> None:
@@ -151,9 +153,10 @@ class BatchWriter:
         self._prefix = prefix
         self._limits = limits
         self._pool = ThreadPoolExecutor(SEALING, thread_name_prefix="seal")
-        self._lines: list[memoryview] = []
+        self._begun: list[_Lines] = []
+        self._open: _Lines | None = None
         self._keys: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._rows = 0
         self._sealing: list[Future[SealedFile]] = []
 
     def __enter__(self) -> BatchWriter:
@@ -165,26 +168,29 @@ class BatchWriter:
         self._pool.shutdown(wait=True)
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Append rows: column `line` (large string, each with its newline) and the columns of `KEY_COLUMNS`."""
+        """Append rows: column `line` (large string, each with its newline) and the columns of `KEY_COLUMNS`.
+
+        Raises DiskError.
+        """
         lines, keys = rows.column("line"), rows.select(list(KEY_COLUMNS))
         start, limits = 0, self._limits
         while start < len(lines):
-            room = (limits.max_rows - self._rows, limits.max_bytes - self._bytes)
+            if self._open is None:
+                self._open = _Lines(self._root, f"{self._prefix}-{len(self._begun):05d}")
+                self._begun.append(self._open)
+            room = (limits.max_rows - self._rows, limits.max_bytes - self._open.size)
             end = _cut(lines, start, *room, is_first=not self._rows)
             if end > start:
-                data = _bytes_of(lines, start, end)
-                self._lines.append(data)
+                self._open.write(_bytes_of(lines, start, end))
                 self._keys.append(keys.slice(start, end - start))
                 self._rows += end - start
-                self._bytes += len(data)
             if end < len(lines) or self._rows >= limits.max_rows:
                 self._seal()
             start = end
 
     def close(self) -> list[SealedFile]:
         """Seal what is open and wait until all of it is on disk. Raises DiskError."""
-        if self._rows:
-            self._seal()
+        self._seal()
         sealed = [job.result() for job in self._sealing]
         if sealed:
             sync_folder((self._root / sealed[0].name).parent)
@@ -195,44 +201,63 @@ class BatchWriter:
         for job in self._sealing:
             job.cancel()
         self._pool.shutdown(wait=True)
+        for lines in self._begun:
+            lines.close()
         for path in self._root.glob(f"{self._prefix}-*"):
             path.unlink(missing_ok=True)
 
     def _seal(self) -> None:
         import pyarrow as pa
 
-        name = f"{self._prefix}-{len(self._sealing):05d}"
+        if self._open is None:
+            return
         keys = pa.Table.from_batches(self._keys).replace_schema_metadata(self._about)
         if len(self._sealing) >= IN_HAND:
             self._sealing[-IN_HAND].result()
-        self._sealing.append(self._pool.submit(_seal_file, self._root, name, self._lines, keys))
-        self._lines, self._keys, self._rows, self._bytes = [], [], 0, 0
+        self._sealing.append(self._pool.submit(_seal_file, self._open, keys))
+        self._open, self._keys, self._rows = None, [], 0
 
 
-def _seal_file(root: Path, name: str, lines: Sequence[memoryview], keys: pa.Table) -> SealedFile:
-    """Write one batch: both files under other names, synced, renamed. Raises DiskError, and leaves nothing then."""
+class _Lines:
+    """The NDJSON file of a batch while it is written, under another name. A DiskError leaves no file behind."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name, self.size = root, name, 0
+        self.path = root / f"{name}.ndjson.tmp"
+        self._digest = hashlib.sha256()
+        with disk_errors(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+
+    def write(self, part: memoryview) -> None:
+        self._digest.update(part)
+        self.size += len(part)
+        with disk_errors(self.path, self.path):
+            while part:
+                part = part[self._file.write(part) :]
+
+    def seal(self) -> str:
+        """Make the file durable under its own name; gives its SHA-256. Raises OSError."""
+        os.fsync(self._file.fileno())
+        self.path.replace(self.path.with_suffix(""))
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _seal_file(lines: _Lines, keys: pa.Table) -> SealedFile:
+    """Write the keys beside the lines; both synced, renamed. Raises DiskError, and leaves nothing then."""
     import pyarrow.parquet as pq
 
-    text, parquet = root / f"{name}.ndjson.tmp", root / f"{name}.keys.parquet.tmp"
-    digest, size = hashlib.sha256(), 0
-    with disk_errors(text, text, parquet):
-        descriptor = os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            for part in lines:
-                digest.update(part)
-                size += len(part)
-                rest = part
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-            pq.write_table(keys, parquet, compression="none", use_dictionary=False, write_statistics=False)
-            parquet.chmod(0o600)
-            _sync_file(parquet)
-            parquet.replace(parquet.with_suffix(""))
-            os.fsync(descriptor)
-            text.replace(text.with_suffix(""))
-        finally:
-            os.close(descriptor)
-    return SealedFile(name, keys.num_rows, size, digest.hexdigest())
+    parquet = lines.root / f"{lines.name}.keys.parquet.tmp"
+    with closing(lines), disk_errors(lines.path, lines.path, parquet):
+        pq.write_table(keys, parquet, compression="none", use_dictionary=False, write_statistics=False)
+        parquet.chmod(0o600)
+        _sync_file(parquet)
+        parquet.replace(parquet.with_suffix(""))
+        digest = lines.seal()
+    return SealedFile(lines.name, keys.num_rows, lines.size, digest)
 
 
 def _cut(lines: pa.LargeStringArray, start: int, rows: int, size: int, *, is_first: bool) -> int:
