@@ -370,7 +370,8 @@ def _first(sql: str, rows: int, database: SqlAlchemyEngine) -> str:
     """The query's first rows, with the dialect's own word for LIMIT."""
     import sqlalchemy as sa
 
-    few = sa.select(sa.text("*")).select_from(sa.table(_PLACEHOLDER)).limit(rows)
+    # Not as a table: some dialects quote every name.
+    few = sa.select(sa.text("*")).select_from(sa.text(_PLACEHOLDER)).limit(rows)
     text = str(few.compile(database, compile_kwargs={"literal_binds": True}))
     return text.replace(_PLACEHOLDER, f"(\n{sql}\n) AS model")
 
