@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,3 +189,11 @@ def test_shipped_models_read_the_sample_warehouse(tmp_path: Path) -> None:
             relation = wrap(render(model, settings.context(), "duckdb").sql)
             seen[model.event.value] = len(warehouse.sql(f"SELECT * FROM {relation}").fetchall())
     assert seen == {"identify_company": 200, "identify_user": 2000, "page_view": 5786, "track": 8000}
+
+
+def test_the_layer_table_is_the_contract_of_the_imports():
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    wanted = [{name.removeprefix("warehouse_sync.") for name in layer.split(" | ")} for layer in contract]
+    table = CONTRIBUTING.partition("| layer | modules |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[2] for line in table.splitlines()[2:]]
+    assert [set(re.findall(r"`(\w+)`", layer)) for cell in cells for layer in cell.split(" over ")] == wanted

@@ -37,12 +37,13 @@ from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.renamed import check_pipeline, renamed_models
+from warehouse_sync.results import Journal, ModelResult, RunReport, results_of
 from warehouse_sync.state.lease import hold_lease
-from warehouse_sync.state.lifecycle import BatchState, WindowState
+from warehouse_sync.state.lifecycle import WindowState
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.turns import Turns
 from warehouse_sync.userpilot.client import Client
-from warehouse_sync.values import Counts, Model, ModelStatus
+from warehouse_sync.values import Model, ModelStatus
 from warehouse_sync.warehouses.base import Warehouse
 
 MOST_READS, FIRST_PAUSE = 3, 2.0
@@ -58,8 +59,8 @@ class RunOptions:
 
     `wait`: for the lease; `time_limit` wins over the YAML's; `start` and `end`: a backfill's half-open range of the
     cursor, as it was written; `enabled`: every enabled model of the project, selected or not (None: not known), so that
-    what waits of the others is given up; `held_back`: models that have to wait for dbt, and why; `requests`: what
-    single models are read for instead, in order; `decision`: what becomes of held batches.
+    what waits of the others is given up; `requests`: what single models are read for instead, in order; `decision`:
+    what becomes of held batches.
     """
 
     full_refresh: bool = False
@@ -71,41 +72,9 @@ class RunOptions:
     end: str | None = None
     enabled: frozenset[str] | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
-    held_back: Mapping[str, str] = field(default_factory=dict)
     requests: Mapping[str, Sequence[Request]] = field(default_factory=dict)
     decision: Decision | None = None
     verb: str = "run"
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """How one model ended. `seconds` is the time spent on its extraction."""
-
-    model: str
-    status: ModelStatus
-    message: str
-    counts: Counts = field(default_factory=Counts)
-    new_rejects: int = 0
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    notes: Mapping[str, int] = field(default_factory=dict)
-    error: WarehouseSyncError | None = None
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """How a run ended: a result for every selected model, and what ended it early, if anything did."""
-
-    run_id: int
-    results: tuple[ModelResult, ...]
-    seconds: float
-    stopped: WarehouseSyncError | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 when every model is a success, otherwise 1; what could not start has no report."""
-        good = all(result.status is ModelStatus.SUCCESS for result in self.results)
-        return 0 if good and self.stopped is None else 1
 
 
 def run(
@@ -158,8 +127,8 @@ def run(
         timing = Timing(waits.job_timeout, waits.busy_timeout, waits.grace, waits.max_splits)
         limits = Limits(config.job.max_rows, config.job.max_bytes)
         delivery = Delivery(context, client, limits, timing, patience, destination)
-        options = replace(options, held_back=held_back(config.dbt.require, policy.settings, models))
-        runner = Runner(context, config, policy, options, delivery, patience)
+        journal = Journal(held_back=held_back(config.dbt.require, policy.settings, models))
+        runner = Runner(context, config, policy, options, delivery, patience, journal)
         report = runner.run(models, began)
         reach("run_over")
         return _recorded(config, store, report)
@@ -176,6 +145,7 @@ class Runner:
         options: RunOptions,
         delivery: Delivery,
         patience: Patience,
+        journal: Journal,
     ) -> None:
         self._context = context
         self._config = config
@@ -185,20 +155,17 @@ class Runner:
         self._turns = Turns(usual, options.requests)
         self._delivery = delivery
         self._patience = patience
-        self._touched: dict[str, set[int]] = {}
-        self._extracted: dict[str, Extraction] = {}
-        self._errors: dict[str, WarehouseSyncError] = {}
+        self._journal = journal
         self._unmerged: dict[str, WarehouseError] = {}
         self._total = 0
-        self._seconds: dict[str, float] = {}
 
     def run(self, models: Sequence[Model | BrokenModel], began: float) -> RunReport:
         """Resume, then rounds until nothing is left to do. What ends the run early is in the report, not raised."""
         selected = sorted(
-            (model for model in models if isinstance(model, Model) and model.name not in self._options.held_back),
+            (model for model in models if isinstance(model, Model) and model.name not in self._journal.held_back),
             key=lambda model: (model.event.send_order, model.name),
         )
-        self._errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
+        self._journal.errors |= {model.name: model.error for model in models if isinstance(model, BrokenModel)}
         self._total = len(models)
         stopped: WarehouseSyncError | None = None
         try:
@@ -207,7 +174,7 @@ class Runner:
             if self._options.decision is not None:
                 self._delivery.decide(self._options.decision)
             self._give_up_changed(selected)
-            self._errors |= self._renamed(selected)
+            self._journal.errors |= self._renamed(selected)
             self._merge(selected)
             self._rounds(selected)
             self._turns.close_gone(self._context.store, self._context.pipeline)
@@ -220,7 +187,8 @@ class Runner:
             stopped = self._patience.interruption
             if stopped is None:
                 raise
-        results = tuple(self._result(model.name, stopped) for model in models)
+        names, allowed = [model.name for model in models], self._config.invalid.error_above
+        results = results_of(self._context, names, self._journal, self._delivery.done, allowed, stopped)
         return RunReport(self._context.run_id, results, time.monotonic() - began, stopped)
 
     # Before the rounds
@@ -233,7 +201,7 @@ class Runner:
         needed = {batch.name for batch in store.batches_in_use(pipeline)}
         self._context.outbox.sweep(needed, self._config.retention.delivered)
         for window in store.windows(pipeline, states=(WindowState.READY,)):
-            self._touched.setdefault(window.model, set()).add(window.id)
+            self._journal.touched.setdefault(window.model, set()).add(window.id)
         store.prune_rejects(pipeline, self._config.retention.rejects)
 
     def _give_up_changed(self, selected: Sequence[Model]) -> None:
@@ -274,20 +242,21 @@ class Runner:
         while todo:
             self._extract(todo)
             damaged = set(self._delivery.done.damaged)
-            self._delivery.deliver(names - set(self._errors))
+            self._delivery.deliver(names - set(self._journal.errors))
             self._merge(selected)
             lost = self._delivery.done.damaged - damaged
             mends += bool(lost)
+            hurt = {name for name, windows in self._journal.touched.items() if lost & windows}
             for model in todo:
-                if lost & self._touched.get(model.name, set()):
+                if model.name in hurt:
                     self._turns.once_more(model.name)
-            if self._options.fail_fast and self._errors:
+            if self._options.fail_fast and self._journal.errors:
                 return
             todo = [
                 model
                 for model in todo
-                if model.name not in self._errors
-                and (self._has_more(model) or (lost & self._touched.get(model.name, set()) and mends < MOST_ROUNDS))
+                if model.name not in self._journal.errors
+                and (self._has_more(model) or (model.name in hurt and mends < MOST_ROUNDS))
             ]
 
     def _has_more(self, model: Model) -> bool:
@@ -296,7 +265,7 @@ class Runner:
         The last one may be of an earlier run: what came into the warehouse since then is read too, unless rows that
         were just sent would go again.
         """
-        last = self._extracted.get(model.name)
+        last = self._journal.extracted.get(model.name)
         compares = self._turns.request(model.name).kind == "incremental" and not model.always
         more = last.more if last else compares
         return (more or self._turns.are_left(model.name)) and not self._is_busy(model)
@@ -305,8 +274,8 @@ class Runner:
         """One window of each model that has none open. The warehouse is open only in here."""
         for model in models:
             if model.name in self._unmerged:
-                self._errors.setdefault(model.name, self._unmerged[model.name])
-        ready = [model for model in models if model.name not in self._errors and not self._is_busy(model)]
+                self._journal.errors.setdefault(model.name, self._unmerged[model.name])
+        ready = [model for model in models if model.name not in self._journal.errors and not self._is_busy(model)]
         if not ready:
             return
         try:
@@ -314,7 +283,7 @@ class Runner:
                 warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
         except ModelError as error:
             self._patience.stop_if_asked()
-            self._errors |= {model.name: error for model in ready}
+            self._journal.errors |= {model.name: error for model in ready}
             return
         try:
             # Those that are over are counted first, so that `9 of 9` is the last in every round.
@@ -325,7 +294,7 @@ class Runner:
                 )
                 with self._patience.query(warehouse):
                     self._extract_one(model, warehouse)
-                if self._options.fail_fast and self._errors:
+                if self._options.fail_fast and self._journal.errors:
                     return
         finally:
             warehouse.close()
@@ -337,15 +306,15 @@ class Runner:
         except (ModelError, StateError) as error:
             # A query that a signal broke off looks like the warehouse's fault.
             self._patience.stop_if_asked()
-            self._errors[model.name] = error
+            self._journal.errors[model.name] = error
             self._context.reporter.event("model_error", str(error), level="error", model=model.name)
             return
         finally:
-            self._seconds[model.name] = self._seconds.get(model.name, 0.0) + time.monotonic() - began
+            self._journal.seconds[model.name] = self._journal.seconds.get(model.name, 0.0) + time.monotonic() - began
         reach("window_ready")
-        self._extracted[model.name] = extraction.after(self._extracted.get(model.name))
+        self._journal.extracted[model.name] = extraction.after(self._journal.extracted.get(model.name))
         self._turns.read(model.name, extraction.window.id, more=extraction.more)
-        self._touched.setdefault(model.name, set()).add(extraction.window.id)
+        self._journal.touched.setdefault(model.name, set()).add(extraction.window.id)
         counts = extraction.counts
         self._context.reporter.event(
             "model_extracted",
@@ -376,7 +345,7 @@ class Runner:
             try:
                 merged = merge_delivered(self._context, model)
             except StateError as error:
-                self._errors.setdefault(model.name, error)
+                self._journal.errors.setdefault(model.name, error)
                 self._context.reporter.event("model_error", str(error), level="error", model=model.name)
                 continue
             except WarehouseError as error:
@@ -388,77 +357,6 @@ class Runner:
             for batch in merged:
                 if not self._config.retention.delivered:
                     self._context.outbox.remove(batch.name)
-
-    # Results
-
-    def _result(self, name: str, stopped: WarehouseSyncError | None) -> ModelResult:
-        counts = self._counts(name)
-        extraction = self._extracted.get(name)
-        done = self._delivery.done
-        error = self._errors.get(name) or done.trouble.get(name) or done.held.get(name)
-        new = self._context.store.reject_counts(self._context.pipeline, run_id=self._context.run_id).get(name, 0)
-        status, message = ModelStatus.SUCCESS, "nothing to send"
-        if error is not None:
-            status, message = ModelStatus.ERROR, error.message
-        elif name in self._options.held_back:
-            status, message = ModelStatus.SKIPPED, self._options.held_back[name]
-        elif extraction is None and name not in self._touched:
-            status, message = ModelStatus.SKIPPED, "not tried" + (f": {stopped.message}" if stopped else "")
-        elif counts.waiting:
-            status, message = ModelStatus.ERROR, f"{counted(counts.waiting, 'row waits')} to be delivered"
-            message += f": {stopped.message}" if stopped else ""
-            error = stopped
-        elif self._config.invalid.error_above.exceeded(new, counts.read):
-            status, message = ModelStatus.PARTIAL, f"{counted(new, 'row')} refused"
-        elif counts.delivered:
-            message = f"{counted(counts.delivered, 'row')} delivered"
-        return ModelResult(
-            model=name,
-            status=status,
-            message=message,
-            counts=counts,
-            new_rejects=new,
-            seconds=self._seconds.get(name, 0.0),
-            warnings=extraction.warnings if extraction else (),
-            notes={note.code: n for note, n in extraction.notes.items()} if extraction else {},
-            error=error,
-        )
-
-    def _counts(self, name: str) -> Counts:
-        """The counts of every window that this run extracted or found open, as they stand now."""
-        store, total = self._context.store, Counts()
-        for window_id in self._touched.get(name, ()):
-            window = store.window(window_id)
-            if window is None:
-                continue
-            if window.state is WindowState.SUPERSEDED:
-                continue
-            batches = store.batches(self._context.pipeline, window_id=window_id)
-            rows = {state: sum(batch.rows for batch in batches if batch.state is state) for state in BatchState}
-            waiting = rows[BatchState.SEALED] + rows[BatchState.SENT] + rows[BatchState.HELD]
-            # A completed job can refuse single rows: they are in a delivered batch, and rejects.
-            arrived = {batch.name for batch in batches if batch.state is BatchState.DELIVERED}
-            refused = store.rejects(self._context.pipeline, model=name) if arrived else []
-            delivered = rows[BatchState.DELIVERED] - sum(reject.batch_name in arrived for reject in refused)
-            total += replace(
-                window.counts,
-                delivered=delivered,
-                waiting=waiting,
-                rejected=window.counts.added + window.counts.changed - delivered - waiting,
-                batches=len(batches),
-            )
-        return replace(total, jobs=self._delivery.done.jobs.get(name, 0))
-
-
-def result_row(pipeline: str, result: ModelResult) -> dict[str, Any]:
-    """One entry of `results` in run_results.json."""
-    return {
-        "unique_id": f"sync.{pipeline}.{result.model}",
-        "status": str(result.status),
-        "execution_time": round(result.seconds, 3),
-        "message": result.message,
-        **result.counts.as_dict(),
-    }
 
 
 def _not_reached(
@@ -478,7 +376,7 @@ def _not_reached(
 
 def _recorded(config: Config, store: Store, report: RunReport) -> RunReport:
     """The report, once the state store has it; a store that is gone by now is what stopped the run."""
-    rows = [result_row(config.name, result) for result in report.results]
+    rows = [result.row(config.name) for result in report.results]
     try:
         store.end_run(report.run_id, report.exit_code, rows)
     except Stopped as error:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
+from harness import duckdb_file
 
 from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import Config, load_config
 from warehouse_sync.project.model import BrokenModel, load_models, settings_from
-from warehouse_sync.run import ModelResult, RunOptions, RunReport, run
+from warehouse_sync.results import ModelResult, RunReport
+from warehouse_sync.run import RunOptions, run
 from warehouse_sync.state.rows import Reject
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.sandbox import Sandbox
@@ -62,10 +63,7 @@ class Pipeline:
 
     def sql(self, *statements: str) -> None:
         """Change the warehouse."""
-        with duckdb.connect() as connection:
-            path = str(self.warehouse).replace("'", "''")
-            connection.execute(f"ATTACH '{path}' AS w")
-            connection.execute("USE w")
+        with duckdb_file(self.warehouse) as connection:
             for statement in statements:
                 connection.execute(statement)
 

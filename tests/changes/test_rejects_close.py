@@ -8,12 +8,13 @@ from rounds_place import Place
 from warehouse_sync.state.lifecycle import RejectState
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.sandbox import Sandbox
+from warehouse_sync.values import ModelStatus
 
 HEADER = "{{ config(event='identify_user') }}\n"
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, shared_statements):
     with Sandbox(tmp_path / "sandbox") as sandbox:
         place = Place(tmp_path, sandbox)
         place.sql(
@@ -39,7 +40,13 @@ def test_a_row_that_is_as_it_was_or_gone_closes_its_reject(place, mend):
     assert states(place) == [RejectState.OPEN]
     assert place.run().exit_code == 0, "known already"
     assert states(place) == [RejectState.OPEN]
+    place.sql("UPDATE users SET n = -2 WHERE n = -1")
+    (result,) = place.run().results
+    assert (result.counts.invalid, result.counts.repaired) == (1, 0), "another row of the key, refused as well"
+    assert states(place) == [RejectState.RESOLVED, RejectState.OPEN]
     place.sql(mend)
-    assert place.run().exit_code == 0
-    assert states(place) == [RejectState.RESOLVED]
+    (result,) = place.run().results
+    assert (result.status, result.counts.repaired) == (ModelStatus.SUCCESS, 1)
+    assert states(place) == [RejectState.RESOLVED, RejectState.RESOLVED]
+    assert [result.counts.repaired for result in place.run().results] == [0]
     assert len(place.sandbox.imported()) == 9

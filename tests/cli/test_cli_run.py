@@ -44,7 +44,7 @@ def test_first_run_sends_everything_and_the_second_nothing(project: Project, imp
     assert "2 of 2 OK users: 3 rows delivered in" in result.err
     assert "SUCCESS=2 PARTIAL=0 ERROR=0 SKIPPED=0 TOTAL=2" in result.err.splitlines()[-1]
 
-    again = project.cli("run").check()
+    again = project.cli.here("run").check()
     assert len(imported()) == 7
     assert "2 of 2 OK users: nothing to send" in again.err
 
@@ -137,7 +137,7 @@ def test_results_that_cannot_be_written_are_an_error(project: Project) -> None:
 
 def test_log_file_holds_the_run_without_secrets_or_rows(project: Project) -> None:
     project.write_config(api_key="${USERPILOT_API_KEY}")
-    project.cli("run", "--vars", "{note: sandbox-key}", USERPILOT_API_KEY="sandbox-key").check()
+    project.cli.here("run", "--vars", "{note: sandbox-key}", USERPILOT_API_KEY="sandbox-key").check()
     (log,) = (project.home / "logs").iterdir()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     events = [json.loads(line) for line in log.read_text().splitlines()]
@@ -164,7 +164,7 @@ def test_old_log_files_are_removed(project: Project) -> None:
 
 
 def test_empty_selection_is_a_warning(project: Project, sandbox: Sandbox) -> None:
-    result = project.cli("run", "--select", "userss").check()
+    result = project.cli.here("run", "--select", "userss").check()
     assert "WARN userss selects no enabled model (nearest: users)" in result.err
     assert "nothing" in result.err or "no enabled model" in result.err
     assert sandbox.requests == []
@@ -198,10 +198,10 @@ def test_options_may_stand_before_the_verb(project: Project) -> None:
     elsewhere = project.folder / "elsewhere"
     elsewhere.mkdir()
     project.cli.folder = elsewhere
-    project.cli("-c", "../configs/prod.yml", "-s", "users", "--log-format", "json", "run").check()
+    project.cli.here("-c", "../configs/prod.yml", "-s", "users", "--log-format", "json", "run").check()
     assert [result["unique_id"] for result in project.results()["results"]] == ["sync.prod.users"]
-    assert [event["code"] for event in project.cli("--log-format", "json", "run").check(2).events] == ["usage"]
-    project.cli("run", WAREHOUSE_SYNC_CONFIG=str(project.config)).check()
+    assert [event["code"] for event in project.cli.here("--log-format", "json", "run").check(2).events] == ["usage"]
+    project.cli.here("run", WAREHOUSE_SYNC_CONFIG=str(project.config)).check()
 
 
 # What does not end well: exit code 1
@@ -209,7 +209,7 @@ def test_options_may_stand_before_the_verb(project: Project) -> None:
 
 def test_one_broken_model_does_not_stop_the_others(project: Project, imported: Rows) -> None:
     path = project.write_model("broken", "{{ config(event='track', begin='all') }}\nselect {{ nope }}")
-    result = project.cli("run").check(1)
+    result = project.cli.here("run").check(1)
     assert len(imported()) == 7
     assert f"1 of 3 ERROR broken: {path}" in result.err.replace(f"\n{' ' * 10}", " ") or str(path) in result.err
     assert re.findall(r"(\d of \d) START", result.err) == ["2 of 3", "3 of 3"], "as many as there are results"
@@ -261,11 +261,11 @@ def test_fail_fast_leaves_the_rest_alone(project: Project) -> None:
 
 def test_refused_rows_are_partial_and_shown(project: Project, imported: Rows) -> None:
     project.execute("INSERT INTO users VALUES ('', 'pro', '2025-01-04')")
-    result = project.cli("run").check(1)
+    result = project.cli.here("run").check(1)
     assert "PARTIAL users: 1 row refused" in result.err
     assert "1 refused row is open (users: 1): `warehouse-sync rejects` shows why" in result.err
     assert len(imported()) == 7, "the good rows go"
-    again = project.cli("run").check(0)
+    again = project.cli.here("run").check(0)
     assert "1 refused row is open" in again.err, "still said, although this run refused nothing new"
 
 
@@ -298,7 +298,7 @@ def test_warehouse_that_a_build_has_open(project: Project) -> None:
         result = project.cli("run").check(1)
     assert "is locked by" in result.err
     assert "dbt build" in result.err
-    project.cli("run").check()
+    project.cli.here("run").check()
 
 
 def test_a_build_may_write_while_rows_are_delivered(project: Project, sandbox: Sandbox) -> None:
@@ -323,10 +323,10 @@ def test_lease_held(project: Project, sandbox: Sandbox) -> None:
     url = f"sqlite:///{project.folder}/.warehouse_sync/state.db"
     asked = len(sandbox.requests)
     with open_store(url), hold_lease(url, "prod", "somebody else"):
-        failed = project.cli("run").check(1)
+        failed = project.cli.here("run").check(1)
         assert "ERROR another run of prod is at work: somebody else" in failed.err
         assert "--wait 5m" in failed.err
-        skipped = project.cli("run", "--if-locked", "skip").check(0)
+        skipped = project.cli.here("run", "--if-locked", "skip").check(0)
         assert "nothing done: another run of prod is at work" in skipped.err
         waited = project.cli.here("run", "--wait", "600ms").check(1)
         assert "somebody else" in waited.err
@@ -337,7 +337,7 @@ def test_lease_held(project: Project, sandbox: Sandbox) -> None:
 
 def test_time_limit(project: Project, sandbox: Sandbox) -> None:
     sandbox.job_seconds = 60
-    result = project.cli.here("run", "--time-limit", "500ms").check(1)
+    result = project.cli.here("run", "--time-limit", "2s").check(1)
     assert "the time limit of" in result.err
     statuses = {entry["status"] for entry in project.results()["results"]}
     assert statuses == {"error"}
@@ -363,7 +363,7 @@ def test_a_signal_ends_the_run_and_the_next_goes_on(
     sandbox.job_seconds = 0
     sandbox.finish_jobs()
     project.execute("INSERT INTO users VALUES ('u4', 'pro', '2025-01-04 10:00')")
-    project.cli("run").check()
+    project.cli.here("run").check()
     assert len(imported()) == 8, "what was left, and what is new since"
 
 
@@ -401,7 +401,7 @@ def test_disk_full(sample_project: Project, imported: Rows) -> None:
     assert result.check(1).err.count("cannot write ") >= 1
     assert len(imported()) == before
     assert not list((project.home / "outbox" / "events").iterdir())
-    project.cli("run", "-s", "events").check()
+    project.cli.here("run", "-s", "events").check()
     assert len(imported()) == before + 8000
 
 
@@ -409,7 +409,7 @@ def test_disk_full(sample_project: Project, imported: Rows) -> None:
 
 
 def test_no_config(project: Project) -> None:
-    result = project.cli("run", "-c", "nowhere.yml").check(2)
+    result = project.cli.here("run", "-c", "nowhere.yml").check(2)
     assert "ERROR nowhere.yml (--config) does not exist" in result.err
     assert project.cli.here("run", WAREHOUSE_SYNC_CONFIG="gone.yml").check(2).err.count("gone.yml") == 1
 
@@ -482,7 +482,7 @@ def test_a_backfill_says_what_it_cannot_compare(project: Project, imported: Rows
 
 def test_api_key_refused(project: Project) -> None:
     project.write_config(api_key="another-key")
-    result = project.cli("run").check(2)
+    result = project.cli.here("run").check(2)
     assert "Userpilot refuses the API key" in result.err
     for word in ("key", "plan", "region"):
         assert word in result.err
@@ -503,7 +503,7 @@ def test_state_store_of_a_newer_program(project: Project) -> None:
     with sqlite3.connect(project.folder / ".warehouse_sync" / "state.db") as store:
         store.execute("UPDATE warehouse_sync_version SET version_num = '9999'")
     store.close()
-    assert "newer warehouse-sync" in project.cli("run").check(2).err
+    assert "newer warehouse-sync" in project.cli.here("run").check(2).err
 
 
 def test_state_dir_that_cannot_be_written(project: Project) -> None:

@@ -22,7 +22,7 @@ from warehouse_sync.cli.session import Session, is_terminal
 from warehouse_sync.errors import DiskError, UsageError, WarehouseSyncError
 
 if TYPE_CHECKING:
-    from warehouse_sync.run import RunReport
+    from warehouse_sync.results import RunReport
     from warehouse_sync.userpilot.sandbox import Sandbox
 
 MARK = ".warehouse-sync-demo"

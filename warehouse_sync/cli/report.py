@@ -16,7 +16,7 @@ from warehouse_sync.observe.words import counted
 from warehouse_sync.values import ModelStatus, utc_now
 
 if TYPE_CHECKING:
-    from warehouse_sync.run import ModelResult, RunReport
+    from warehouse_sync.results import ModelResult, RunReport
 
 COLUMNS = (
     "read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "delivered", "rejected", "waiting",
@@ -133,11 +133,10 @@ def _say_rejects(session: Session) -> dict[str, int]:
 def save(session: Session, report: RunReport, args: Mapping[str, Any]) -> bool:
     """Write run_results.json, and print it for `--output json`; False when it cannot be written."""
     from warehouse_sync.observe.results import Invocation, run_results
-    from warehouse_sync.run import result_row
 
     config, console = session.config, session.console
     invocation = Invocation(session.id, report.run_id, config.name, __version__, args, os.environ)
-    rows = [result_row(config.name, result) for result in report.results]
+    rows = [result.row(config.name) for result in report.results]
     document = run_results(invocation, rows, report.seconds, utc_now())
     written = _written(session, report, document, whole=not any(args.get(key) for key in ("limit", "from", "to")))
     if session.prints_json:

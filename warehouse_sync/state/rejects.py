@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectState, sources
 from warehouse_sync.state.moves import chunks, insert_into
 from warehouse_sync.state.rows import NewReject, Reject
-from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, windows
+from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, runs, windows
 
 RowId = tuple[bytes | None, bytes]
 """Key hash (None without a key) and row hash."""
@@ -149,4 +149,24 @@ def count_open(connection: Connection, pipeline: str, run_id: int | None) -> dic
     )
     if run_id is not None:
         statement = statement.where(rejects.c.first_run == run_id)
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def count_repaired(connection: Connection, run_id: int) -> dict[str, int]:
+    """Rejects per model that closed since that run began, without another one of their key in their place."""
+    began = select(runs.c.started_at).where(runs.c.id == run_id).scalar_subquery()
+    other = rejects.alias("other")
+    replaced = exists().where(
+        other.c.model_id == rejects.c.model_id,
+        other.c.key_hash == rejects.c.key_hash,
+        other.c.key_hash != b"",
+        other.c.state != RejectState.RESOLVED,
+    )
+    statement = (
+        select(models.c.name, func.count())
+        .join(rejects, rejects.c.model_id == models.c.id)
+        .join(runs, runs.c.pipeline_id == models.c.pipeline_id)
+        .where(runs.c.id == run_id, rejects.c.state == RejectState.RESOLVED, rejects.c.closed_at >= began, ~replaced)
+        .group_by(models.c.name)
+    )
     return {row[0]: row[1] for row in connection.execute(statement)}

@@ -449,6 +449,11 @@ class Store:
         with self._database.read() as connection:
             return _rejects.count_open(connection, pipeline, run_id)
 
+    def repaired_counts(self, run_id: int) -> dict[str, int]:
+        """Refused rows per model that this run found good again, sent, or gone from the source."""
+        with self._database.read() as connection:
+            return _rejects.count_repaired(connection, run_id)
+
     def resolve(self, ids: Iterable[int]) -> int:
         """Close rejects whose key was delivered or left the source; returns how many were not closed so before."""
         with self._database.write() as connection:
