@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.snapshot import snapshot_file
-from warehouse_sync.errors import DestinationError, StateError
-from warehouse_sync.home import read_id, write_id
+from warehouse_sync.errors import DestinationError
+from warehouse_sync.home import check_owner, read_id, write_id
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.parts import account_of, key_mark
 from warehouse_sync.state.lifecycle import BatchState, WindowState
@@ -70,17 +70,8 @@ def find_adoption(store: Store, config: Config, client: Client) -> Adoption:
     """
     name, home = config.name, config.home
     known, found = store.pipeline(name), read_id(home)
-    if found is not None and found[0] != name:
-        raise StateError(
-            f"{home} belongs to pipeline `{found[0]}`, not to `{name}`",
-            hint="give this YAML its own `state.dir` or `name`.",
-        )
+    check_owner(home, found, name, is_known=known is not None)
     if known is None:
-        if found is not None:
-            raise StateError(
-                f"{home} was filled by another state store than the one of `state.url`",
-                hint="point `state.url` back at that store; to start over and send all again, remove the folder.",
-            )
         line = f"Pipeline {name} starts with nothing: its first run sends everything."
         return Adoption(name, home, (line,), is_new=True, folder=uuid.uuid4().hex)
     lines: list[str] = []

@@ -70,7 +70,7 @@ def write_export(store: Store, pipeline: str, home: Path, path: Path, why: str, 
         "home_id": tables["pipelines"][0]["home_id"],
     }
     temporary = path.with_name(f"{path.name}.tmp")
-    with disk_errors(path, temporary):
+    with disk_errors(path, temporary, kept="nothing was changed"):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w+b") as file:
@@ -123,7 +123,7 @@ def put_back(store: Store, export: Export, home: Path) -> None:
 
     Files first: a snapshot that does not go with the store stops its model, and doing this again puts it right.
     """
-    with disk_errors(home):
+    with disk_errors(home, kept="the state is not changed, but some of its files may be"):
         for snapshot in (home / "snapshots").glob("*.duckdb"):
             snapshot.unlink()
         with _readable(export.path) as archive:

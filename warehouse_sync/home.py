@@ -4,8 +4,10 @@ id                 {"pipeline": …, "id": …}
 outbox/            sealed batches
 snapshots/         what was delivered, by key
 exports/           the state as it was before somebody changed it by hand
-spill/             what the engine cannot keep in memory; emptied at every start
+logs/              one file a run
+manifest.json      the models as the last run read them
 run_results.json   how the last run ended
+spill/             what the engine cannot keep in memory; emptied at every start
 """
 
 from __future__ import annotations
@@ -28,19 +30,9 @@ _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
 def claim_home(store: Store, pipeline: str, home: Path) -> None:
     """Make sure that folder and state store belong together, and create both on a first run. Raises StateError."""
     _make(home)
-    found = read_id(home)
-    known = store.pipeline(pipeline)
-    if found is not None and found[0] != pipeline:
-        raise StateError(
-            f"{home} belongs to pipeline `{found[0]}`, not to `{pipeline}`",
-            hint="give this YAML its own `state.dir` or `name`.",
-        )
+    known, found = store.pipeline(pipeline), read_id(home)
+    check_owner(home, found, pipeline, is_known=known is not None)
     if known is None:
-        if found is not None:
-            raise StateError(
-                f"{home} was filled by another state store than the one of `state.url`",
-                hint="point `state.url` back at that store; to start over and send all again, remove the folder.",
-            )
         identity = uuid.uuid4().hex
         store.register_pipeline(pipeline, identity)
         write_id(home, pipeline, identity)
@@ -56,6 +48,25 @@ def claim_home(store: Store, pipeline: str, home: Path) -> None:
         raise StateError(
             f"{home} is not the folder that the state store knows for `{pipeline}`",
             hint=f"point `state.dir` back at that folder, or run {_ADOPT}.",
+        )
+
+
+def check_owner(home: Path, found: tuple[str, str] | None, pipeline: str, *, is_known: bool) -> None:
+    """Raise StateError for a folder of another pipeline, or of another state store than the one that is used.
+
+    `found`: what the folder says, see `read_id`; `is_known`: whether the store knows the pipeline.
+    """
+    if found is None:
+        return
+    if found[0] != pipeline:
+        raise StateError(
+            f"{home} belongs to pipeline `{found[0]}`, not to `{pipeline}`",
+            hint="give this YAML its own `state.dir` or `name`.",
+        )
+    if not is_known:
+        raise StateError(
+            f"{home} was filled by another state store than the one of `state.url`",
+            hint="point `state.url` back at that store; to start over and send all again, remove the folder.",
         )
 
 
@@ -85,7 +96,7 @@ def move_home(old: Path, new: Path, was: str, name: str) -> None:
     if found is not None and found[0] != name:
         raise StateError(f"{new} belongs to pipeline `{found[0]}`", hint="move it out of the way.")
     _make(new)
-    for part in ("outbox", "snapshots", "exports", "logs", "run_results.json"):
+    for part in ("outbox", "snapshots", "exports", "logs", "manifest.json", "run_results.json"):
         for path in sorted((old / part).rglob("*")) if (old / part).is_dir() else [old / part]:
             target = new / path.relative_to(old)
             if path.is_file() and not target.exists():

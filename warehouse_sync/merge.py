@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.inside import HASHES
-from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, first_value, taken_rows
+from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, taken_rows
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import DiskError, StateError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+_KEPT = "what was delivered is recorded"
+
+
 def snapshot_of(context: RunContext, model: Model) -> Snapshot:
     """The snapshot of that model, whether it is there or not."""
     return Snapshot(context.snapshot_path(model.name), ROW_HASHES)
@@ -34,8 +37,8 @@ def snapshot_of(context: RunContext, model: Model) -> Snapshot:
 
 def check_snapshot(
     context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, desk: DuckDBPyConnection
-) -> bool:
-    """Attach the snapshot for reading; False when there is none yet.
+) -> int | None:
+    """Attach the snapshot for reading; gives the last delivery that is in it, None when there is none yet.
 
     Raises StateError when it is older than the state knows: comparing with it would send rows again.
     """
@@ -43,25 +46,32 @@ def check_snapshot(
     if not snapshot.path.exists():
         if merged:
             raise _lost_snapshot(snapshot, model, "missing, or `snapshot.where` was `warehouse`")
-        return False
+        return None
     found = snapshot.attach(desk)
     if found < merged:
         raise _lost_snapshot(snapshot, model)
-    # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
-    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
-    if found > max([merged, *ticked]) and known is not None and found > _merged_by_now(context, model):
+    if known is not None and _is_newer(context, model, found, merged):
         raise StateError(
             f"the snapshot of model `{model.name}` ({snapshot.path}) is newer than the state store",
-            hint="the store was put back from an older copy: put back state.dir from the same one, or start the model"
-            f" over with `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            hint=f"the store was put back from an older copy: put back state.dir from the same one, {_over(model)}",
         )
-    return True
+    return found
 
 
-def _merged_by_now(context: RunContext, model: Model) -> int:
-    """The last merged delivery, asked once more: a run beside this reader may have merged in the meantime."""
+def _is_newer(context: RunContext, model: Model, found: int, merged: int) -> bool:
+    """True for a snapshot that holds a delivery of which the state knows nothing."""
+    # A run that was killed in between leaves a snapshot that holds deliveries the state has not ticked off, no others.
+    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
+    if found <= max([merged, *ticked]):
+        return False
+    # Asked once more: a run beside this reader may have merged in the meantime.
     known = context.store.model_state(context.pipeline, model.name)
-    return known.merged_batch if known else 0
+    return found > (known.merged_batch if known else 0)
+
+
+def _over(model: Model) -> str:
+    """The last way out, as the end of a hint."""
+    return f"or start the model over with `warehouse-sync state reset {model.name}` (every row then counts as new)."
 
 
 def _lost_snapshot(
@@ -69,8 +79,7 @@ def _lost_snapshot(
 ) -> StateError:
     return StateError(
         f"the snapshot of model `{model.name}` ({snapshot.path}) is {how}",
-        hint="put it back from the same backup as the state store, or start the model over with"
-        f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+        hint=f"put it back from the same backup as the state store, {_over(model)}",
     )
 
 
@@ -85,8 +94,7 @@ def check_inside(
     if context.snapshot_path(model.name).exists():
         raise StateError(
             f"the snapshot of model `{model.name}` lies in state.dir, and `snapshot.where` is `warehouse` now",
-            hint="set it back to `local`, or start the model over with"
-            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            hint=f"set it back to `local`, {_over(model)}",
         )
     found = merged_of(session, tables)
     if found is None and not merged:
@@ -96,23 +104,19 @@ def check_inside(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is missing or older than the state"
             " store knows",
             hint="put the table and the one beside it back as they were, set `snapshot` in the YAML back if it was"
-            " changed, or start the model over with"
-            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            f" changed, {_over(model)}",
         )
-    ticked = [batch.delivery_seq or 0 for batch in context.store.mergeable(context.pipeline, model.name)]
-    if found.merged > max([merged, *ticked]) and found.merged > _merged_by_now(context, model):
+    if _is_newer(context, model, found.merged, merged):
         raise StateError(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is newer than the state store",
             hint="it belongs to another state store, or this one was put back from an older copy: give this pipeline"
-            " another `snapshot.schema` or `name`, or start the model over with"
-            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            f" another `snapshot.schema` or `name`, {_over(model)}",
         )
     if found.hashes != HASHES:
         raise StateError(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) holds hashes of version"
             f" {found.hashes}, which this version of the program does not make (it makes {HASHES})",
-            hint="install the version that wrote it, or start the model over with"
-            f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+            hint=f"install the version that wrote it, {_over(model)}",
         )
     return found
 
@@ -140,10 +144,7 @@ def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
                 snapshot.merge(connection, delivered, keyed=keyed, bound=bound, sure=context.still_ours)
         finally:
             connection.close()
-    if missing:
-        store.record_merged(context.pipeline, model.name, missing[-1].id)
-        reach("merge_recorded")
-    return missing
+    return _record(context, model, missing)
 
 
 def _merge_inside(context: RunContext, model: Model, shelf: Shelf) -> list[Batch]:
@@ -168,10 +169,15 @@ def _merge_inside(context: RunContext, model: Model, shelf: Shelf) -> list[Batch
                     keeper.merge(tables, rows, todo[-1].sequence, context.still_ours)
             finally:
                 connection.close()
-    if missing:
-        store.record_merged(context.pipeline, model.name, missing[-1].id)
+    return _record(context, model, missing)
+
+
+def _record(context: RunContext, model: Model, merged: list[Batch]) -> list[Batch]:
+    """Write down that these batches are in the snapshot."""
+    if merged:
+        context.store.record_merged(context.pipeline, model.name, merged[-1].id)
         reach("merge_recorded")
-    return missing
+    return merged
 
 
 def _to_merge(
@@ -186,11 +192,10 @@ def _to_merge(
 
     Raises StateError when it is not the one that the state knows, or a file is gone: with a gap, rows would go again.
     """
-    merged = 0
-    if check_snapshot(context, model, known, snapshot, connection):
-        merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
+    merged = check_snapshot(context, model, known, snapshot, connection)
+    if merged is not None:
         connection.execute(f"DETACH {SNAPSHOT}")
-    return _delivered(context, model, missing, merged)
+    return _delivered(context, model, missing, merged or 0)
 
 
 def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merged: int) -> list[Delivered]:
@@ -204,8 +209,7 @@ def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merg
         if gone and (batch.delivery_seq or 0) > merged:
             raise StateError(
                 f"{gone[0]} is missing: it says which rows of model `{model.name}` were delivered last",
-                hint="put it back from a copy of state.dir, or start the model over with"
-                f" `warehouse-sync state reset {model.name}` (every row then counts as new).",
+                hint=f"put it back from a copy of state.dir, {_over(model)}",
             )
     refused: dict[str, list[bytes]] = {}
     for reject in context.store.rejects(context.pipeline, model=model.name, states=tuple(RejectState)):
@@ -222,20 +226,20 @@ def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
     import duckdb
 
     try:
-        with disk_errors(snapshot.path):
+        with disk_errors(snapshot.path, kept=_KEPT):
             yield
     except duckdb.Error as error:
         told = f"{error} {error.__context__}"
         if any(words in told for words in ("No space left", "File too large", "Read-only", "Could not write")):
             raise DiskError(
                 f"cannot write {snapshot.path}: no room, or read-only",
-                hint="what was delivered is recorded; make room or mend the permissions, and run again.",
+                hint=f"{_KEPT}; make room or mend the permissions, and run again.",
             ) from None
         raise StateError(
             f"the delivered batches of model `{model.name}` cannot be taken into {snapshot.path}:"
             f" {type(error).__name__}",
-            hint="the snapshot or a batch's key file is damaged; put them back from a copy of state.dir, or start the"
-            f" model over with `warehouse-sync state reset {model.name}`.",
+            hint="the snapshot or a batch's key file is damaged; put them back from a copy of state.dir,"
+            f" {_over(model)}",
         ) from None
     finally:
         for leftover in snapshot.path.parent.glob(f"{snapshot.path.stem}.new*"):

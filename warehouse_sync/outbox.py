@@ -300,8 +300,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def disk_errors(place: Path, *halves: Path) -> Iterator[None]:
-    """The border where the operating system's refusals to write become ours; what was half written goes."""
+def disk_errors(
+    place: Path, *halves: Path, kept: str = "nothing of this window was recorded or sent"
+) -> Iterator[None]:
+    """The border where the operating system's refusals to write become ours; what was half written goes.
+
+    `kept` says what that leaves.
+    """
     try:
         yield
     except OSError as error:
@@ -310,5 +315,5 @@ def disk_errors(place: Path, *halves: Path) -> Iterator[None]:
         reason = os.strerror(error.errno) if error.errno else "input/output error"
         raise DiskError(
             f"cannot write {place}: {reason}",
-            hint="nothing of this window was recorded or sent; make room or mend the permissions, and run again.",
+            hint=f"{kept}; make room or mend the permissions, and run again.",
         ) from None

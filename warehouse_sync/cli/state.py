@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 @click.group()
+@shared("config", "output")
 def state() -> None:
     """Look at the state store, or change it.
 
-    What changes it says what it will do, asks (or takes --yes), and writes an export first, which `state import` puts
-    back.
+    What changes it says what it will do, asks (or takes --yes), and, but for `unlock`, writes an export first, which
+    `state import` puts back.
     """
 
 
@@ -38,6 +39,8 @@ def show(session: Session, model: str | None) -> None:
     """What the store holds: destination, models, windows and batches that are not settled, jobs on their way."""
     session.sends_nothing("warehouse")
     with session.store() as store:
+        if model is not None and store.pipeline(session.config.name):
+            known_model(store, session.config.name, model)
         found = _state(store, session.config.name, model)
     if session.prints_json:
         print_json(found)

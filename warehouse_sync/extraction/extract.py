@@ -5,6 +5,7 @@ Everything that can stop a model stops it before its window is `ready`; until th
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -187,8 +188,9 @@ def _drop_lines(outbox: Outbox, sealed: Sequence[SealedFile], losers: pa.Table) 
     kept: list[SealedFile] = []
     start = 0
     for file in sealed:
-        mine = [place - start for place in places if start <= place < start + file.rows]
-        start += file.rows
+        end = start + file.rows
+        mine = [place - start for place in places[bisect_left(places, start) : bisect_left(places, end)]]
+        start = end
         if not mine:
             kept.append(file)
             continue

@@ -157,9 +157,9 @@ class Guard(Section):
     """Limits that stop a model whose source looks wrong, before anything is sent."""
 
     max_rows: Annotated[Count | None, OrNothing] = None
-    """Rows that one run may send for one model; null for no limit."""
+    """Rows that one window of a model may send; null for no limit."""
     max_times_median: Annotated[Number | None, OrNothing] = None
-    """Rows that one run may send, as a multiple of the median of earlier runs; null for no limit."""
+    """Rows that one window may send, as a multiple of the median of earlier ones; null for no limit."""
     max_removed: Annotated[AllowanceField | None, OrNothing] = _written("50%")
     """Keys that may have disappeared from the source since the last run; null for no limit."""
 
@@ -190,7 +190,7 @@ class Retention(Section):
     delivered: Duration = _written("0 days")
     """Files of delivered batches."""
     rejects: Duration = _written("90 days")
-    """Refused rows that are resolved or dismissed."""
+    """Refused rows that are resolved; those that are dismissed still keep their rows back."""
     logs: Duration = _written("90 days")
     """Log files."""
 

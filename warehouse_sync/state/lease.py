@@ -1,4 +1,6 @@
-"""The lease: one runner at a time for one destination.
+"""The lease: one runner at a time for one pipeline, and so for what its rows go to.
+
+Runners of two pipelines may share an account: the API takes one job at a time, and each waits for the other's.
 
 SQLite: an OS lock on a file beside the database. The system gives it back however its holder ends, kill -9 included.
 PostgreSQL: a row with an owner and an expiry, which one daemon thread renews; a runner that could not renew it in time
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 LEASE = timedelta(seconds=90)
 RENEW = timedelta(seconds=15)
 RETRY = timedelta(seconds=0.5)
+KILLED = f" (one that was killed keeps the lease for {LEASE.seconds} s, or until `warehouse-sync state unlock`)"
 NAMELESS = timedelta(seconds=1)
 """How long a holder gets to write down who it is: it took the lock a moment ago, or is giving it back."""
 
@@ -74,21 +77,23 @@ class Lease(Protocol):
 @contextmanager
 def hold_lease(
     store_url: str,
-    destination_key: str,
+    pipeline: str,
     owner: str,
     *,
     wait: timedelta | None = None,
     clock: Clock | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Lease]:
-    """Hold the lease of a destination for the length of a `with` block, on a store that `open_store` has opened.
+    """Hold the lease of a pipeline for the length of a `with` block, on a store that `open_store` has opened.
 
     Waits up to `wait` for another holder to end, not at all with None; raises LeaseHeld naming that holder.
     `owner` is shown to those who wait. `clock`: None takes this machine's on SQLite, the server's on PostgreSQL.
     """
-    path = lock_path(store_url, destination_key)
+    path = lock_path(store_url, pipeline)
     if path is not None:
-        with _patiently(lambda: _FileLease.take(path, owner, clock or utc_now), destination_key, wait, sleep) as lease:
+        with _patiently(
+            lambda: _FileLease.take(path, owner, clock or utc_now), pipeline, wait, sleep, in_row=False
+        ) as lease:
             yield lease
         return
     from warehouse_sync.state.database import open_database
@@ -96,38 +101,38 @@ def hold_lease(
     database = open_database(store_url)
     try:
         with _patiently(
-            lambda: RowLease.take(database, destination_key, owner, clock), destination_key, wait, sleep
+            lambda: RowLease.take(database, pipeline, owner, clock), pipeline, wait, sleep, in_row=True
         ) as lease:
             yield lease
     finally:
         database.close()
 
 
-def holder(store_url: str, destination_key: str, *, clock: Clock | None = None) -> Holder | None:
-    """Who holds the lease of a destination now, None when nobody does."""
-    path = lock_path(store_url, destination_key)
+def holder(store_url: str, pipeline: str, *, clock: Clock | None = None) -> Holder | None:
+    """Who holds the lease of a pipeline now, None when nobody does."""
+    path = lock_path(store_url, pipeline)
     if path is not None:
         return _file_holder(path)
     from warehouse_sync.state.database import open_database
 
     database = open_database(store_url, read_only=True)
     try:
-        return row_holder(database, destination_key, clock)
+        return row_holder(database, pipeline, clock)
     finally:
         database.close()
 
 
-def lock_path(store_url: str, destination_key: str) -> Path | None:
+def lock_path(store_url: str, pipeline: str) -> Path | None:
     """The lock file beside an SQLite store, None for another kind of store."""
     from sqlalchemy import make_url
 
     url = make_url(store_url)
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", destination_key)
-    if plain != destination_key:
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", pipeline)
+    if plain != pipeline:
         # Two keys must not share a file because they look alike once made plain.
-        plain = f"{plain[:60]}-{hashlib.sha256(destination_key.encode()).hexdigest()[:8]}"
+        plain = f"{plain[:60]}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
     path = Path(url.database)
     return path.with_name(f"{path.name}.{plain}.lock")
 
@@ -139,9 +144,11 @@ class _Taken(Lease, Protocol):
 @contextmanager
 def _patiently(
     take: Callable[[], _Taken | Holder | None],
-    destination_key: str,
+    pipeline: str,
     wait: timedelta | None,
     sleep: Callable[[float], None],
+    *,
+    in_row: bool,
 ) -> Iterator[Lease]:
     patience = wait or timedelta(0)
     waited = timedelta(0)
@@ -152,10 +159,8 @@ def _patiently(
         nameless = taken is None and waited < NAMELESS
         if waited >= patience and not nameless:
             who = "another run" if taken is None else str(taken)
-            raise LeaseHeld(
-                f"another run of {destination_key} is at work: {who}",
-                hint="Wait for it to end, or let this run wait: --wait 5m",
-            )
+            hint = "Wait for it to end, or let this run wait: --wait 5m"
+            raise LeaseHeld(f"another run of {pipeline} is at work: {who}", hint=hint + (KILLED if in_row else ""))
         pause = RETRY / 25 if nameless else min(RETRY, patience - waited)
         sleep(pause.total_seconds())
         waited += pause
