@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import PASSWORD, postgres_server
+from servers import PASSWORD, Server
 from sqlalchemy import URL, Engine, create_engine, text
 
 from warehouse_sync.state.lifecycle import RejectKind
@@ -66,7 +66,7 @@ class World:
 
     def file(self, rows: int = 10) -> NewBatch:
         """A sealed file that nobody has recorded."""
-        return NewBatch(f"batch-{next(self.numbers):04d}", rows, rows * 100, "ab" * 32, added=rows)
+        return NewBatch(f"batch-{next(self.numbers):04d}", rows, rows * 100, "ab" * 32)
 
     def seal(self, window: Window, rows: Sequence[int] = (10,), **changes: Any) -> list[Batch]:
         """Seal a window with batches of so many rows each; its cursor ends at its id."""
@@ -155,13 +155,12 @@ class Databases:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Databases]:
-    """A server on loopback."""
-    with postgres_server() as server:
-        url = URL.create("postgresql+psycopg", server.admin, PASSWORD, "127.0.0.1", server.port, "postgres")
-        admin = create_engine(url, isolation_level="AUTOCOMMIT")
-        yield Databases(url, admin)
-        admin.dispose()
+def postgresql(postgres: Server) -> Iterator[Databases]:
+    """Databases on a server on loopback."""
+    url = URL.create("postgresql+psycopg", postgres.admin, PASSWORD, "127.0.0.1", postgres.port, "postgres")
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    yield Databases(url, admin)
+    admin.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -217,7 +216,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(empty_url: str, clock: Clock) -> Iterator[Store]:
+def store(empty_url: str, clock: Clock, shared_statements: None) -> Iterator[Store]:
     """An open, empty store."""
     with open_store(empty_url, clock=clock) as opened:
         yield opened

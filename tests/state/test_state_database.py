@@ -18,7 +18,7 @@ from warehouse_sync.errors import DiskError, LocalStateLost, StateError
 from warehouse_sync.state import database as database_module
 from warehouse_sync.state.database import open_database
 from warehouse_sync.state.store import open_store
-from warehouse_sync.state.tables import REVISION, VERSION_TABLE, metadata
+from warehouse_sync.state.tables import REVISION, VERSION_TABLE, batches, metadata
 
 
 def path_of(url: str) -> Path:
@@ -79,6 +79,25 @@ def test_the_last_migration_is_the_revision_of_this_program() -> None:
     config = Config()
     config.set_main_option("script_location", "warehouse_sync.state:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+def test_a_store_of_the_first_layout_keeps_what_it_holds(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+
+    upgrade = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _target: upgrade(config, "0001"))
+        old = open_database(store_url)
+    with old.engine.execution_options(writes=True).begin() as connection:
+        connection.execute(
+            text("INSERT INTO pipelines VALUES (1, 'prod', 'home', 0, 0, '2026-01-01 00:00:00.000000+00:00')")
+        )
+        columns = {column["name"] for column in inspect(connection).get_columns("batches")}
+    old.close()
+    assert columns - set(batches.columns.keys()) == {"added", "changed"}
+    with open_store(store_url) as store, store._database.read() as connection:
+        assert store.pipeline("prod") is not None
+        assert {column["name"] for column in inspect(connection).get_columns("batches")} == set(batches.columns.keys())
 
 
 def test_a_new_sqlite_store_is_private_and_durable(sqlite_url: str) -> None:
@@ -250,6 +269,20 @@ def test_a_store_that_cannot_be_written_to_is_noticed_at_once(sqlite_url: str, m
     monkeypatch.setattr(database_module, "create_engine", lambda _url, **options: create_engine(read_only, **options))
     with pytest.raises(StateError, match="cannot use the state store: attempt to write a readonly database"):
         open_store(sqlite_url)
+
+
+def test_a_disk_that_is_full_from_the_start(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = database_module._engine
+
+    def tight(url: Any, **options: Any) -> Any:
+        made = engine(url, **options)
+        event.listen(made, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 1"))
+        return made
+
+    monkeypatch.setattr(database_module, "_engine", tight)
+    with pytest.raises(StateError, match="cannot use the state store: database or disk is full") as caught:
+        open_store(sqlite_url)
+    assert "Make room" in caught.value.hint
 
 
 def test_a_server_that_takes_no_writes(store_url: str) -> None:

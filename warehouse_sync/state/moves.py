@@ -41,10 +41,10 @@ BATCH: Cycle[BatchState] = Cycle("batch", tables.batches, BATCH_MOVES)
 JOB: Cycle[JobState] = Cycle("job", tables.jobs, JOB_MOVES)
 
 
-def chunks(items: Sequence[ItemT], size: int = CHUNK) -> Iterator[Sequence[ItemT]]:
+def chunks(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
     """Cut a list into parts that fit one statement."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

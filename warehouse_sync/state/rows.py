@@ -166,15 +166,13 @@ class Window:
 
 @dataclass(frozen=True)
 class NewBatch:
-    """A file that was written, synced and renamed in. `added` and `changed` say what its `rows` are, where known."""
+    """A file that was written, synced and renamed in; `parent_id`: the batch whose rows it takes over."""
 
     name: str
     rows: int
     bytes: int
     sha256: str
     parent_id: int | None = None
-    added: int = 0
-    changed: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,6 @@ class Batch:
     rows: int
     bytes: int
     sha256: str
-    added: int
-    changed: int
     state: BatchState
     job_id: int | None
     parent_id: int | None
@@ -209,7 +205,7 @@ class Batch:
         """Read a row of `batches` with its window's event and its model's name."""
         return cls(
             row.id, row.window_id, row.model, row.event, row.number, row.name, row.rows, row.bytes, row.sha256,
-            row.added, row.changed, row.state, row.job_id, row.parent_id, row.split, row.delivery_seq, row.settled_at,
+            row.state, row.job_id, row.parent_id, row.split, row.delivery_seq, row.settled_at,
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, RejectState, WindowState
 from warehouse_sync.values import CursorKind, EventType
 
-REVISION = "0001"
+REVISION = "0002"
 VERSION_TABLE = "warehouse_sync_version"
 SCHEMA = "warehouse_sync"
 
@@ -251,8 +251,6 @@ batches = Table(
     Column("rows", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
-    Column("added", BigInteger, nullable=False),
-    Column("changed", BigInteger, nullable=False),
     Column("state", Word(BatchState), nullable=False),
     # True when children and rejects took over all its rows: superseded, and yet nothing has to be read again.
     Column("split", Boolean, nullable=False),

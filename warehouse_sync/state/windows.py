@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -156,8 +157,6 @@ def add_batches(connection: Connection, window_id: int, new_batches: Sequence[Ne
             "rows": new.rows,
             "bytes": new.bytes,
             "sha256": new.sha256,
-            "added": new.added,
-            "changed": new.changed,
             "state": BatchState.SEALED,
             "split": False,
         }
@@ -186,10 +185,7 @@ def split(
         connection, BATCH, [batch_id], BatchState.SUPERSEDED, only=[BatchState.SEALED], split=True, settled_at=now
     )  # fmt: skip
     parent = parents[0]
-    adopted = [
-        NewBatch(child.name, child.rows, child.bytes, child.sha256, batch_id, child.added, child.changed)
-        for child in children
-    ]
+    adopted = [replace(child, parent_id=batch_id) for child in children]
     ids = add_batches(connection, parent.window_id, adopted)
     rejects.upsert(connection, parent.window_id, new_rejects, run_id=run_id, now=now)
     settle(connection, [parent.window_id], now)
