@@ -61,6 +61,32 @@ def test_every_bad_row_is_refused_for_its_own_reason(pipeline: Pipeline) -> None
     assert set(pipeline.reasons()) <= {None}
 
 
+@pytest.mark.parametrize("header", ["event='track', always=true", "event='track', cursor='_n', begin='all'"])
+def test_a_line_without_a_key_that_is_too_long_is_refused_once(pipeline: Pipeline, header: str) -> None:
+    pipeline.configure(LENIENT)
+    pipeline.sql(f"CREATE TABLE t AS SELECT i::VARCHAR AS _n, {GOOD} FROM range(3) AS r(i)")
+    pipeline.sql(f"UPDATE t SET {ROWS['too long'][0]} WHERE _n = '1'")
+    pipeline.model("m", header, "select * from t")
+    first, second = pipeline.good(), pipeline.good()
+    assert (first.counts.added, first.counts.invalid, first.new_rejects) == (2, 1, 1)
+    assert pipeline.reasons() == {None: ("line_too_long",)}
+    assert (second.counts.invalid, second.new_rejects) == (0, 0)
+    pipeline.sql(f"INSERT INTO t SELECT '4', {GOOD}", "UPDATE t SET _n = '3', p = repeat('y', 300000) WHERE _n = '0'")
+    third = pipeline.good()
+    assert (third.counts.invalid, third.new_rejects) == (1, 1), "beyond the bound too"
+
+
+def test_equal_rows_without_a_key_count_one_by_one(pipeline: Pipeline) -> None:
+    pipeline.configure("invalid: {error_above: 2}\n")
+    pipeline.sql(
+        f"CREATE TABLE t AS SELECT '1' AS _n, {GOOD} FROM range(10)", "UPDATE t SET user_id = '' WHERE rowid < 3"
+    )
+    pipeline.model("m", "event='track', always=true", "select * from t")
+    first, second = pipeline.one(), pipeline.good()
+    assert (str(first.status), first.message, first.counts.invalid) == ("partial", "3 rows refused", 3)
+    assert (second.counts.suppressed, second.new_rejects) == (3, 0)
+
+
 def good_values() -> Sequence[tuple[str, str]]:
     return [tuple(part.rsplit(" AS ", 1)) for part in GOOD.split(", ")]  # type: ignore[misc]
 

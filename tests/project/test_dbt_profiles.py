@@ -184,7 +184,6 @@ def test_which_profile_and_target(folder: Path) -> None:
     assert load(folder, dbt="{project_dir: ../shop, target: other}").dbt_targets.wanted == "other"
     choice = "{profiles_dir: ../shop}"
     for dbt, environ, message in (
-        ("{}", {}, "has 2 profiles: name one as `profile`"),
         ("{}", {"DBT_PROFILE": "shp"}, "has no profile `shp` (nearest: shop)"),
         ("{}", {"DBT_PROFILE": "empty"}, "the profile `empty` has no `outputs`"),
     ):
@@ -194,6 +193,26 @@ def test_which_profile_and_target(folder: Path) -> None:
     (folder / "shop" / "profiles.yml").write_text("shop: [a\n")
     with pytest.raises(ConfigError, match=r"profiles\.yml:\d+:\d+: .*`\[` is never closed"):
         load(folder)
+
+
+def test_names_and_anchors_as_yaml_has_them(folder: Path) -> None:
+    """What only anchors share is no profile, and a name may look like a number or a boolean."""
+    base = "base: &base {type: duckdb, path: a.duckdb}\n"
+    profile = "{target: 7, outputs: {7: {<<: *base}, yes: {<<: *base, path: b.duckdb}}}\n"
+    choice = "{profiles_dir: ../shop}"
+    (folder / "shop" / "profiles.yml").write_text(f"{base}2: {profile}")
+    assert settings(load(folder, choice, "{}"))["path"] == str(folder / "shop" / "a.duckdb")
+    with pytest.raises(ConfigError, match=r"has no target `2` \(there: 7, True\)"):
+        load(folder, "{profiles_dir: ../shop, target: '2'}", "{}")
+    (folder / "shop" / "profiles.yml").write_text(f"{base}2: {profile}off: {profile}")
+    with pytest.raises(ConfigError, match="has 2 profiles: name one as `profile`"):
+        load(folder, choice, "{}")
+
+
+def test_an_empty_key_is_none(folder: Path) -> None:
+    text = "{type: postgres, host: h, user: u, password: '', dbname: d, role: \"{{ env_var('ROLE', '') }}\"}"
+    (folder / "shop" / "profiles.yml").write_text(f"shop: {{target: t, outputs: {{t: {text}}}}}")
+    assert settings(load(folder)) == {"type": "postgres", "host": "h", "user": "u", "dbname": "d"}
 
 
 def test_the_section_dbt(folder: Path) -> None:

@@ -113,6 +113,16 @@ def test_times_that_no_calendar_has(naughty: Naughty, sandbox: Sandbox) -> None:
     assert '"a":"2025-01-01T06:15:00.000000Z","b":"2025-01-01T06:15:00.000000"' in kept[0]
 
 
+@pytest.mark.parametrize("naughty", ["duckdb"], indirect=True)
+def test_cursors_of_39_digits(naughty: Naughty) -> None:
+    """The key files have room for 38: such a row is refused, and not found out about when it has been sent."""
+    numbers = ["5", str(10**38 - 1), str(10**38)]
+    models = {kind: by_cursor(kind, numbers) for kind in ("hugeint", "uhugeint")}
+    models |= {f"{kind}_unkeyed": models[kind].replace("unique_key='_id', ", "") for kind in models}
+    for name, result in naughty.run(models, 0).items():
+        assert counts(result, "read", "delivered", "invalid") == (3, 2, 1), name
+
+
 NAMES = ["it's", "sp ace", "select", "ünï", 'a"b', "x\\y", "back`tick", "%s", "100%", "%%", ":x", "$1", "dot.dot"]
 
 
@@ -225,6 +235,7 @@ def test_sqlite_holds_anything_anywhere(naughty: Naughty, sqlite_bed: Bed, sandb
         "texts": f"{HEADER}SELECT i AS _id, {on}, t FROM odd",
         "numbers": f"{HEADER}SELECT i AS _id, {on}, n FROM odd",
         "mixed": f"{HEADER}SELECT i AS _id, {on}, x FROM odd",
+        "unnamed": f'{HEADER}SELECT i AS _id, {on}, n AS "" FROM odd',
         "huge": f"{HEADER}SELECT 9223372036854775807 AS _id, {on}, 'a' || char(0) || 'b' AS n",
     }
     results = naughty.run(models, 1)
@@ -233,6 +244,7 @@ def test_sqlite_holds_anything_anywhere(naughty: Naughty, sqlite_bed: Bed, sandb
     assert counts(results["huge"], "delivered") == (1,)
     assert results["mixed"]["status"] == "error"
     assert "values of several types" in results["mixed"]["message"]
+    assert results["unnamed"]["message"] == "'' is no name for a property"
     assert not [line for line in sandbox.imported() if "\ufffd" in line]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
 import pytest
-from beds import ENGINE, Bed, rows
+from beds import ENGINE, Bed, rows, sent
 
 from warehouse_sync.errors import UsageError, WarehouseError
 from warehouse_sync.warehouses.base import open_warehouse
@@ -65,3 +66,29 @@ def test_a_file_that_another_process_writes(duckdb_bed: Bed) -> None:
 def test_unknown_kinds() -> None:
     with pytest.raises(UsageError, match="`oracle` is unknown"):
         open_warehouse("oracle", {}, ENGINE)
+
+
+@pytest.mark.parametrize("name", ["shop.v2.duckdb", ".shop.db", "shop"])
+def test_a_file_is_called_as_duckdb_and_dbt_call_it(tmp_path: Path, name: str) -> None:
+    with duckdb.connect(str(tmp_path / name)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 42 AS i")
+    warehouse = open_warehouse("duckdb", {"path": str(tmp_path / name)}, ENGINE, "")
+    assert rows(warehouse.open('SELECT i FROM "shop"."main"."t"')) == [(42,)]
+    warehouse.close()
+
+
+def test_types_that_arrow_takes_for_others_inside_nested_ones(duckdb_bed: Bed) -> None:
+    large, bit = 2**128 - 1, "'01'::BIT"
+    warehouse = duckdb_bed.open()
+    (found,) = sent(
+        warehouse,
+        f"SELECT [{{'u': {large}::UHUGEINT, 'b': [{bit}], 'n': 1}}] AS list, MAP {{{bit}: [{bit}]::BIT[1]}} AS map,"
+        f" {{'u': union_value(b := {bit})}} AS member, {bit} AS plain",
+    )
+    assert {name: json.loads(value) for name, value in found.items()} == {
+        "list": f'[{{"u":{large},"b":["01"],"n":1}}]',
+        "map": '{"01":["01"]}',
+        "member": '{"u":"01"}',
+        "plain": "01",
+    }
+    warehouse.close()

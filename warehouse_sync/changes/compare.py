@@ -1,6 +1,6 @@
 """Which of the rows that were read are sent: one streaming query, a verdict and (where it is sent) a line for each.
 
-    source -> key, hashes, reasons -> LEFT JOIN what was sent, LEFT JOIN open rejects -> verdict -> line
+    source -> key, hashes, reasons -> LEFT JOIN what was sent, LEFT JOIN what was refused -> verdict -> line
 
 The stored side is the build side of every join, so that rows stream through. An Arrow stream looks like one row to
 DuckDB, which would build on it: there the optimizer that swaps sides is switched off (`pin`).
@@ -106,11 +106,15 @@ def statement(row: RowSql, relation: str, baseline: Baseline, rules: Rules) -> s
     too_long = f"strlen(line) > {rules.max_line}"
     known = f"CASE WHEN {_c('refused_there')} IS NULL THEN {Verdict.INVALID.value} ELSE {Verdict.SUPPRESSED.value} END"
     verdict = f"(CASE WHEN {too_long} THEN long_verdict ELSE verdict END)::TINYINT"
-    row_hash, stored, stored_inside = "row_hash", "", ""
+    # Where no hash was taken, one refused only here still needs its own (see `_row_hash`): that of its line.
+    own_hash = "row_hash" if rules.keyed else f"coalesce(row_hash, CASE WHEN {too_long} THEN unhex(md5(line)) END)"
+    row_hash, stored, stored_inside = f"{own_hash} AS row_hash", "", ""
     identity = f", {_identity(row)} AS identity" if row.identity else ""
     if baseline.older:
         # A row that was refused before keeps the hash under which the state knows it.
-        row_hash = f"CASE WHEN {verdict} = {Verdict.SUPPRESSED.value} THEN coalesce(stored, row_hash) ELSE row_hash END"
+        row_hash = (
+            f"CASE WHEN {verdict} = {Verdict.SUPPRESSED.value} THEN coalesce(stored, row_hash) ELSE {own_hash} END"
+        )
         row_hash, stored, stored_inside = f"{row_hash} AS row_hash", ", stored", f", {_stored(baseline)} AS stored"
     joined = f"""(
     SELECT {_joined_columns(baseline)} FROM (

@@ -122,7 +122,11 @@ def map_columns(model: Model, schema: pa.Schema, *, fold_upper: bool) -> Mapped:
 def _property_name(final: str, *, fold: bool, model: Model) -> str:
     name = final[len(PROPERTY_PREFIX) :] if final.startswith(PROPERTY_PREFIX) else final
     if not name:
-        raise ModelError(f"rename: {final!r} is no name for a property", path=model.path)
+        raise ModelError(
+            f"{final!r} is no name for a property",
+            path=model.path,
+            hint="Give the column one in the query (`AS plan`), or rename it.",
+        )
     return name.lower() if fold and name == name.upper() else name
 
 

@@ -198,6 +198,9 @@ class _Compiler:
         if getattr(column.type, "unit", "") == "s":
             # Parquet has no seconds, and its milliseconds no room for all of them.
             return f"TRY_CAST({column.sql} AS TIMESTAMP)", []
+        if column.native in {"HUGEINT", "UHUGEINT"}:
+            # Nor has it room for their 39th digit.
+            return f"TRY_CAST({column.sql} AS DECIMAL(38, 0))", []
         return column.sql, []
 
     def readable(self, columns: Iterable[Column]) -> list[Check]:

@@ -64,11 +64,13 @@ def read_profile(choice: ProfileChoice, around: Surroundings) -> Profile:
         raw = read_mapping(file)
     except ConfigError as error:
         raise ProfileError(str(error)) from None
-    profiles = {name: value for name, value in raw.items() if name != "config" and isinstance(value, dict)}
+    # YAML takes `1` and `yes` for other things than names.
+    profiles = {str(name): value for name, value in raw.items() if name != "config" and isinstance(value, dict)}
     name = _profile_name(choice, around, file, profiles)
     outputs = profiles[name].get("outputs")
     if not isinstance(outputs, dict) or not outputs:
         raise ProfileError(f"{file}: the profile `{name}` has no `outputs`")
+    outputs = {str(target): output for target, output in outputs.items()}
     try:
         default = render(str(profiles[name].get("target") or "default"), around.environ)
     except RenderError as error:
@@ -103,9 +105,11 @@ def _profile_name(choice: ProfileChoice, around: Surroundings, file: Path, profi
     project = around.project.profile if around.project else None
     name = choice.profile or around.environ.get(PROFILE_VARIABLE) or project
     if name is None:
-        if len(profiles) != 1:
-            raise ProfileError(f"{file} has {len(profiles)} profiles: name one as `profile`")
-        name = next(iter(profiles))
+        # Others hold what YAML's anchors share.
+        usable = [name for name, value in profiles.items() if "outputs" in value] or list(profiles)
+        if len(usable) != 1:
+            raise ProfileError(f"{file} has {len(usable)} profiles: name one as `profile`")
+        name = usable[0]
     if name not in profiles:
         near = nearest(name, profiles) or f" (there: {', '.join(map(str, profiles)) or 'none'})"
         raise ProfileError(f"{file} has no profile `{name}`{near}")
@@ -131,7 +135,8 @@ def _settings(output: Mapping[str, Any], where: str) -> dict[str, Any]:
     if kind not in _MAPPED:
         known = ", ".join(_MAPPED)
         raise ProfileError(f"{where}: its type is `{kind}`, and a sync reads profiles of {known}")
-    given = {key: value for key, value in output.items() if value is not None}
+    # As dbt has it, an optional key may be there and empty: `role: "{{ env_var('ROLE', '') }}"`.
+    given = {key: value for key, value in output.items() if value not in (None, "")}
     return _MAPPED[kind](given, where)
 
 

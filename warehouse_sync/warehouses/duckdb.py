@@ -18,11 +18,16 @@ from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, line_nam
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from duckdb.sqltypes import DuckDBPyType
 
 _MOTHERDUCK = ("md:", "motherduck:")
 
 _RESERVED = ("main", "memory", "system", "temp")
 """Names that DuckDB gives to catalogs and schemas of its own."""
+
+_UNTOLD = ("BIT", "UHUGEINT")
+"""Types that come as bytes and as a decimal number."""
+_NESTED = ("struct", "map", "list", "array", "union")
 
 _ENDS = ("9999-12-31", "0001-01-01")
 
@@ -129,7 +134,7 @@ class DuckDBWarehouse:
 
         try:
             relation = self.connection.sql(sql)
-            types = [str(kind) for kind in relation.types]
+            types = relation.types
             schema = relation.limit(0).to_arrow_table().schema
         except duckdb.Error as error:
             explained = self.explain(error)
@@ -137,8 +142,9 @@ class DuckDBWarehouse:
             raise explained from None
         # Under the names of the query: in Arrow, a second `id` is called `id_1`.
         fields = (field.with_name(name) for name, field in zip(relation.columns, schema, strict=True))
+        told = (_told(field, kind) for field, kind in zip(fields, types, strict=True))
         return pa.schema(
-            [field.with_metadata({NATIVE_TYPE: kind.encode()}) for field, kind in zip(fields, types, strict=True)]
+            [field.with_metadata({NATIVE_TYPE: str(kind).encode()}) for field, kind in zip(told, types, strict=True)]
         )
 
     def open(self, sql: str) -> Source:
@@ -224,16 +230,44 @@ def explain(error: Exception, place: str) -> WarehouseError:
     )
 
 
+def _told(field: pa.Field, kind: DuckDBPyType) -> pa.Field:
+    """The field, with DuckDB's own name on whatever inside it has a type that Arrow takes for another one."""
+    import pyarrow as pa
+    from duckdb.sqltypes import DuckDBPyType
+
+    if str(kind) in _UNTOLD:
+        return field.with_metadata({NATIVE_TYPE: str(kind).encode()})
+    if kind.id not in _NESTED:
+        return field
+    type_ = field.type
+    if kind.id == "map":
+        inside = [type_.key_field, type_.item_field]
+    else:
+        inside = [type_.field(place) for place in range(type_.num_fields)]
+    # Before a union's members stands its tag; an array's length is a number.
+    kinds = [child for _, child in kind.children if isinstance(child, DuckDBPyType)][-len(inside) :]
+    told = [_told(*pair) for pair in zip(inside, kinds, strict=True)]
+    if kind.id == "struct":
+        return field.with_type(pa.struct(told))
+    if kind.id == "map":
+        return field.with_type(pa.map_(*told))
+    if kind.id == "union":
+        return field.with_type(pa.sparse_union(told))
+    return field.with_type(pa.list_(*told))
+
+
 def _is_remote(path: str) -> bool:
     """True for what is no file of this machine."""
     return path.startswith((":memory:", *_MOTHERDUCK)) or "://" in path
 
 
 def _catalog(path: str) -> str:
-    """The name under which a database is attached, as DuckDB itself would choose it, but for names that it reserves."""
+    """The name under which a database is attached, as DuckDB itself would choose it, but for names that it reserves:
+    the file's, up to its first dot. dbt's relations begin with it."""
     if path == ":memory:":
         return "memory"
-    name = Path(path.partition("?")[0].partition(":")[2] if _is_remote(path) else path).stem
+    file = Path(path.partition("?")[0].partition(":")[2] if _is_remote(path) else path).name
+    name = file.lstrip(".").partition(".")[0]
     return f"{name}_file" if name.casefold() in _RESERVED else name
 
 
@@ -241,7 +275,8 @@ def _require_file(path: str, key: str, shown: str) -> None:
     if not Path(path).is_file():
         raise WarehouseError(
             f"warehouse file {shown} does not exist",
-            hint=f"check `{key}` (relative paths start at the YAML file), or run `dbt build` first.",
+            hint=f"check `{key}` (relative paths start at the YAML file, those of a dbt profile at the dbt"
+            " project), or run `dbt build` first.",
         )
 
 

@@ -62,7 +62,7 @@ select 'u1' as user_id, 'x' as a, 'y' as plan;
 -- event: identify_user
 -- rename: {a: metadata.}
 select 'u1' as user_id, 'x' as a;
---> error: rename: 'metadata.' is no name for a property
+--> error: 'metadata.' is no name for a property
 
 -- # unique_key names no column
 -- event: track
