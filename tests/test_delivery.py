@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import sqlite3
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -13,10 +15,9 @@ import pytest
 
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery import Delivery, Timing
-from warehouse_sync.delivery.asking import JobsOutOfReach
 from warehouse_sync.delivery.packing import pack
-from warehouse_sync.delivery.quarantine import Outage
-from warehouse_sync.errors import AuthError, TimeLimit
+from warehouse_sync.delivery.quarantine import Quarantine
+from warehouse_sync.errors import AuthError, JobsOutOfReach, Outage, TimeLimit
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.outbox import Limits, Outbox
 from warehouse_sync.patience import Patience
@@ -24,6 +25,7 @@ from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, Win
 from warehouse_sync.state.rows import NewBatch, NewReject, NewWindow
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.client import Client
+from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.userpilot.sandbox import Sandbox
 from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
 from warehouse_sync.warehouses.base import Engine
@@ -121,7 +123,7 @@ def bench_of(tmp_path, **sandbox):
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, quick_stores):
     with bench_of(tmp_path) as bench:
         yield bench
 
@@ -325,6 +327,45 @@ def test_an_echoed_row_is_set_aside_and_the_rest_goes_on(bench):
     assert all(window.state is WindowState.SETTLED for window in bench.store.windows("p"))
     for job in bench.store.jobs("p"):
         assert "users-1-0-1" not in json.dumps(job.answer) + (job.reason or "")
+
+
+def test_what_was_sent_after_a_copy_of_the_state_is_not_sent_again(bench, tmp_path):
+    bench.window("users", EventType.IDENTIFY_USER)
+    bench.deliver("users")
+    bench.window("clicks", EventType.TRACK)
+    shutil.copytree(tmp_path / "home", tmp_path / "copy")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as now, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        now.backup(copy)
+    bench.deliver("clicks")
+    with open_store(f"sqlite:///{tmp_path / 'copy.db'}") as store:
+        bench.home, bench.store, bench.outbox = tmp_path / "copy", store, Outbox(tmp_path / "copy")
+        bench.deliver("clicks")
+        assert bench.states() == {"delivered"}
+        assert bench.imported() == bench.sent
+        bench.window("clicks", EventType.TRACK)
+        bench.deliver("clicks")
+    assert bench.imported() == bench.sent
+
+
+def test_a_thousand_echoed_rows_are_looked_up_at_once(bench, monkeypatch):
+    connect, connections = Engine.connect, []
+    monkeypatch.setattr(Engine, "connect", lambda self: connections.append(connect(self)) or connections[-1])
+    said = 'Bad value in the row: %{{"event_name" => "e", "event_type" => "track", "user_id" => "{}"}}'
+    bench.window("clicks", EventType.TRACK, rows=2000)
+    reasons = tuple(said.format(f"clicks-1-0-{number}") for number in range(1, 2000, 2))
+    remote = RemoteJob("imports:jobs:x", "completed", reasons=(*reasons, said.format("gone"), *reasons[:9]))
+    rejects = Quarantine(bench.context(), 40, lambda batch: True).refused(bench.store.batches("p"), remote)
+    assert [reject.key for reject in rejects] == [line(EventType.TRACK, f"clicks-1-0-{n}") for n in range(1, 2000, 2)]
+    assert {reject.reasons for reject in rejects} == {("Bad value in the row",)}
+    assert len(connections) == 1
+
+
+def test_an_echo_of_half_a_letter_fits_no_row(bench):
+    bench.window("users", EventType.IDENTIFY_USER)
+    quarantine = Quarantine(bench.context(), 40, lambda batch: True)
+    reasons = (r'Bad row: %{"user_id" => "\x{D800}"}', 'Bad row: %{"user_id" => "\ud800", "a" => "\ud800..."}')
+    remote = RemoteJob("imports:jobs:x", "completed", reasons=reasons)
+    assert quarantine.refused(bench.store.batches("p"), remote) == []
 
 
 def test_a_row_that_is_not_echoed_is_found_by_halves(bench):

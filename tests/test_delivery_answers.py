@@ -8,14 +8,14 @@ import pytest
 from test_delivery import QUICK, bench_of, line
 
 from warehouse_sync.delivery import Timing, asking
-from warehouse_sync.delivery.asking import JobsOutOfReach
+from warehouse_sync.errors import JobsOutOfReach
 from warehouse_sync.state.lifecycle import JobState
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.values import EventType
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, quick_stores):
     with bench_of(tmp_path) as bench:
         yield bench
 

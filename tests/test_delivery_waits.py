@@ -12,9 +12,9 @@ import pytest
 from test_delivery import QUICK, bench_of, line
 
 from warehouse_sync.delivery import Timing
-from warehouse_sync.delivery.asking import JobsOutOfReach, ask, poll_step
+from warehouse_sync.delivery.asking import ask, poll_step
 from warehouse_sync.delivery.reconcile import best
-from warehouse_sync.errors import Throttled, Unclear
+from warehouse_sync.errors import JobsOutOfReach, Throttled, Unclear
 from warehouse_sync.patience import LONGEST_PAUSE, MOST_ASKED, Patience, growing_pause
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind
 from warehouse_sync.userpilot.client import Client
@@ -39,7 +39,7 @@ class Heard:
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, quick_stores):
     with bench_of(tmp_path) as bench:
         yield bench
 

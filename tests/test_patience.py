@@ -79,3 +79,16 @@ def test_a_signal_inside_a_finalizer_ends_the_request_all_the_same(capfd: pytest
     with time_to_wait.signals(), pytest.raises(Interrupted, match="SIGTERM"):
         request()
     assert capfd.readouterr().err == ""
+
+
+def test_two_signals_at_the_same_moment_are_one(capfd: pytest.CaptureFixture[str]) -> None:
+    both = {signal.SIGTERM, signal.SIGINT}
+    patience = Patience()
+    with patience.signals():
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            signal.raise_signal(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        with pytest.raises(Interrupted):
+            patience.pause(LONG)
+    assert capfd.readouterr().err == ""

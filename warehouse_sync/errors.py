@@ -13,6 +13,8 @@
         Interrupted                   SIGTERM, SIGINT
         DiskError                     no room, read-only
         LocalStateLost                lease lost, state store went away in the middle
+        JobsOutOfReach                the API took no job for as long as this run may wait
+        Outage                        the API fails every job
       ModelError                    one model ends `error`, the others go on
         WarehouseError                the warehouse refused or broke
           ConnectionLost                in the middle: reading again may do
@@ -97,7 +99,7 @@ class Stopped(WarehouseSyncError):
 
 
 class LeaseHeld(Stopped):
-    """Another run holds the lease of this destination."""
+    """Another run holds the lease of this pipeline."""
 
 
 class TimeLimit(Stopped):
@@ -114,6 +116,14 @@ class DiskError(Stopped):
 
 class LocalStateLost(Stopped):
     """The lease or the state store was lost in the middle of a run."""
+
+
+class JobsOutOfReach(Stopped):
+    """The API did not let any job through for as long as this run may wait."""
+
+
+class Outage(Stopped):
+    """The API fails every job."""
 
 
 class ModelError(WarehouseSyncError):

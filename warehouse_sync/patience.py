@@ -43,6 +43,8 @@ WATCH = 0.2
 AGAIN = 0.01
 """Seconds until a request is broken off once more, where the first time came to nothing."""
 
+RACE = "ignored due to race condition"
+
 _dice = random.SystemRandom()
 
 
@@ -194,7 +196,12 @@ class Patience:
             raise self._interrupted()
 
     def _unraised(self, others: Callable[[UnraisableHookArgs], Any], what: UnraisableHookArgs) -> None:
-        """Python passes over what is raised in a finalizer, and the signal may have found one: a moment later again."""
+        """Python passes over what is raised in a finalizer, and the signal may have found one: a moment later again.
+
+        Of two signals at the same moment it hears one, and complains of the other.
+        """
+        if self._signal and RACE in str(what.exc_value):
+            return
         if not isinstance(what.exc_value, Interrupted):
             others(what)
             return

@@ -290,8 +290,9 @@ def test_stores_without_a_file_keep_the_lease_in_a_row(url: str, monkeypatch: py
     with hold_lease(url, "prod", "laptop", clock=clock) as lease:
         lease.check()
         assert holder(url, "prod", clock=clock) == lease.holder == Holder("laptop", NOW)
-        with pytest.raises(LeaseHeld, match="at work: laptop, since 2026-11-01 12:00:00 UTC"):
+        with pytest.raises(LeaseHeld, match="at work: laptop, since 2026-11-01 12:00:00 UTC") as caught:
             enter(url, "prod", "cron", clock=clock)
+        assert "90 s, or until `warehouse-sync state unlock`" in caught.value.hint
     assert holder(url, "prod", clock=clock) is None
 
 

@@ -70,6 +70,8 @@ def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
     from warehouse_sync.errors import UsageError
 
     config = session.config
+    if old == new:
+        raise UsageError(f"`{old}` has this name already", hint="say the old name, then the new one.")
     with changing(session, "rename") as store:
         known_model(store, config.name, old)
         if store.model_state(config.name, new) is not None:
@@ -150,9 +152,7 @@ def unlock(session: Session, yes: bool) -> int:
 
     config = session.config
     url = config.state.url.get_secret_value()
-    with session.store() as store:
-        known = store.pipeline(config.name) is not None
-    held = holder(url, config.name) if known else None
+    held = holder(url, config.name)
     if held is None:
         session.console.event("nothing_to_unlock", f"nobody holds the lease of {config.name}")
         return 0

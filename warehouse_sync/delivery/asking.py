@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from warehouse_sync.errors import ApiError, AuthError, NotSent, Refused, Stopped, Throttled, Unclear
+from warehouse_sync.errors import ApiError, AuthError, JobsOutOfReach, NotSent, Refused, Throttled, Unclear
 from warehouse_sync.patience import LONGEST_PAUSE, Patience, growing_pause
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ class Timing:
     grace: timedelta
     max_splits: int = 40
     pause: float = 0.5
-
-
-class JobsOutOfReach(Stopped):
-    """The API did not let any job through for as long as this run may wait."""
 
 
 class Asking:
@@ -181,4 +177,4 @@ def poll_step(looks: int, waited: float) -> float:
     return min(max(POLL, POLL_SHARE * waited), LONGEST_PAUSE)
 
 
-__all__ = ["FIRST_CALL", "Asking", "JobsOutOfReach", "ask", "poll_step"]
+__all__ = ["FIRST_CALL", "Asking", "ask", "poll_step"]

@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.delivery.asking import Asking, JobsOutOfReach, Timing, poll_step
+from warehouse_sync.delivery.asking import Asking, Timing, poll_step
 from warehouse_sync.delivery.outcome import Decision, Delivered, answer_of
 from warehouse_sync.delivery.packing import order, pack, rows_of
-from warehouse_sync.delivery.quarantine import Outage, Quarantine
+from warehouse_sync.delivery.quarantine import Quarantine
 from warehouse_sync.delivery.reconcile import LISTS_UNTIL_LOST, Reconciler
 from warehouse_sync.errors import (
     ApiError,
     AuthError,
     Busy,
     DiskError,
+    JobsOutOfReach,
     NotSent,
+    Outage,
     Refused,
     Throttled,
     Unclear,
@@ -36,7 +38,7 @@ from warehouse_sync.errors import (
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Limits
 from warehouse_sync.patience import UPLOAD_GRACE, Patience, growing_pause
-from warehouse_sync.state.lifecycle import BatchState, JobState
+from warehouse_sync.state.lifecycle import IN_FLIGHT, BatchState, JobState
 from warehouse_sync.state.rows import Batch, Job
 from warehouse_sync.userpilot.job import FAILED, RemoteJob
 
@@ -75,7 +77,7 @@ class Delivery:
 
     def resume(self) -> None:
         """Follow the jobs that an earlier run left behind, whatever is selected now."""
-        for job in self._store.jobs(self._context.pipeline, states=(JobState.ACCEPTED, JobState.INTENT)):
+        for job in self._store.jobs(self._context.pipeline, states=IN_FLIGHT):
             self._say("job_resumed", f"picking up job {job.filename} ({job.state})", job=job.filename)
             if job.state is JobState.ACCEPTED:
                 self._follow(job)
@@ -179,6 +181,7 @@ class Delivery:
             bytes=size,
         )
         reach("after_intent")
+        found = found or self._reconciler.listed_already(job)
         if found is None:
             names = ", ".join(dict.fromkeys(batch.model for batch in batches))
             said = f"uploading {counted(rows, 'row')} ({names}) as {job.filename}"

@@ -29,9 +29,14 @@ class Decision:
     arrived: bool
 
 
+ANSWERED = (
+    "status", "file_name", "file_size", "total_rows", "completed_rows", "start_time", "end_time", "elapsed_time"
+)  # fmt: skip
+
+
 def answer_of(remote: RemoteJob) -> dict[str, Any]:
-    """The API's last word about a job, without the rows that its reasons may print."""
-    kept = {key: value for key, value in remote.raw.items() if key != "reason_for_failure"}
+    """The API's last word about a job, without the rows that its reasons, or a key that nobody knows, may print."""
+    kept: dict[str, Any] = {name: value for name in ANSWERED if (value := getattr(remote, name)) not in (None, "")}
     if remote.reasons:
         kept["reasons"] = [parse_reason(text).message for text in remote.reasons[:20]]
     return kept

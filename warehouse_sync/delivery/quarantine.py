@@ -13,14 +13,14 @@ What failed together travels together (`suspects`) and with nobody else; what th
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
-from warehouse_sync.errors import Stopped
+from warehouse_sync.errors import Outage
 from warehouse_sync.outbox import SealedFile
 from warehouse_sync.state.lifecycle import BatchState, RejectKind
 from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject
@@ -38,10 +38,6 @@ IDENTITY = ("/event_type", "/event_name", "/user_id", "/company_id")
 
 NO_REASON = "Userpilot gave no reason"
 ALONE = "a single row fails, and nothing else of its batch went through to show that it is at fault"
-
-
-class Outage(Stopped):
-    """The API fails every job."""
 
 
 @dataclass(frozen=True)
@@ -167,35 +163,47 @@ class Quarantine:
 
     def _echoed(self, batches: Sequence[Batch], reasons: Sequence[Reason]) -> list[tuple[Batch, dict[int, str]]]:
         """The lines that the reasons echo: place in the batch -> the API's words."""
-        echoed = [(reason.message, fields) for reason in reasons if (fields := echoed_fields(reason))]
+        echoes: dict[tuple[str, ...], dict[tuple[str, ...], str]] = defaultdict(dict)
+        for reason in reasons:
+            if fields := echoed_fields(reason):
+                pointers, said = zip(*sorted(fields), strict=True)
+                echoes[pointers][said] = reason.message
         found = []
-        for batch in batches if echoed else ():
+        for batch in batches if echoes else ():
             if not self._context.outbox.lines(batch.name).is_file():
                 continue
-            bad: dict[int, str] = {}
             lines = self._context.outbox.line_table(batch.name)
-            for message, fields in echoed:
-                bad.update(dict.fromkeys(self._places(lines, fields), message))
-            if bad:
+            if bad := self._places(lines, echoes):
                 found.append((batch, bad))
         return found
 
-    def _places(self, lines: pa.Table, fields: Sequence[tuple[str, str]]) -> list[int]:
-        """Where the lines stand whose fields all say what the echo says."""
+    def _places(
+        self, lines: pa.Table, echoes: Mapping[tuple[str, ...], Mapping[tuple[str, ...], str]]
+    ) -> dict[int, str]:
+        """Where the lines stand whose fields all say what an echo says; one query for all echoes of the same fields."""
+        import pyarrow as pa
+
+        bad: dict[int, str] = {}
         connection = self._context.engine.connect()
         try:
             connection.register("lines", lines)
-            said = [f"coalesce(json_extract_string(line, $p{n}), '')" for n in range(len(fields))]
-            tests = [
-                f"({text} = $v{n} OR (TRY_CAST({text} AS DOUBLE) = TRY_CAST($v{n} AS DOUBLE)))"
-                for n, text in enumerate(said)
-            ]
-            values = {f"p{n}": path for n, (path, _) in enumerate(fields)}
-            values |= {f"v{n}": value for n, (_, value) in enumerate(fields)}
-            rows = connection.execute(f"SELECT place FROM lines WHERE {' AND '.join(tests)} ORDER BY place", values)
-            return [place for (place,) in rows.fetchall()]
+            for pointers, said in echoes.items():
+                names = [f"f{n}" for n in range(len(pointers))]
+                columns = [pa.array(texts, pa.string()) for texts in zip(*said, strict=True)]
+                connection.register("echoes", pa.table(columns, names).append_column("words", pa.array(said.values())))
+                # 34.70 in a line is 34.7 in an echo.
+                shown = "coalesce(TRY_CAST({0} AS DOUBLE)::VARCHAR, {0})"
+                ours = (f"coalesce(json_extract_string(line, ${name}), '') AS {name}" for name in names)
+                same = (f"{shown.format(f'o.{name}')} = {shown.format(f'e.{name}')}" for name in names)
+                rows = connection.execute(
+                    f"SELECT place, words FROM (SELECT place, {', '.join(ours)} FROM lines) AS o"
+                    f" JOIN echoes AS e ON {' AND '.join(same)} ORDER BY place",
+                    dict(zip(names, pointers, strict=True)),
+                )
+                bad.update(rows.fetchall())
         finally:
             connection.close()
+        return bad
 
     def _split_off(self, batch: Batch, bad: Mapping[int, str]) -> list[Batch]:
         """The bad rows become rejects, the others a child batch."""

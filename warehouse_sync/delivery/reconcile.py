@@ -44,6 +44,7 @@ class Reconciler:
         self._patience = patience
         self._known: dict[str, bool] | None = None
         self._checked: set[int] = set()
+        self._before: tuple[RemoteJob, ...] | None = None
 
     def arrived_before(self, first: Batch, sha256: str, size: int) -> RemoteJob | None:
         """Before an upload: an earlier attempt with the same content that was given up and has arrived after all.
@@ -52,6 +53,26 @@ class Reconciler:
         """
         earlier = self._given_up(first.id, sha256)
         return best(self._asking.jobs(), "", size, earlier) if earlier else None
+
+    def listed_already(self, job: Job) -> RemoteJob | None:
+        """Before an upload: a job of its name and size from a time that this state does not know.
+
+        The name holds the content's hash and a number that comes once: the state is a copy, of which another was used.
+        One list a run shows that; a state without any earlier job is no copy, but somebody who starts over.
+        """
+        if self._before is None:
+            self._before = (self._asking.glance() or ()) if job.number > 1 else ()
+        found = best(self._before, job.filename, job.bytes, set())
+        if found is None or found.is_failed:
+            return None
+        self._context.reporter.event(
+            "job_listed_already",
+            f"Userpilot lists {job.filename} already, so it is not sent again; this state is an older copy, or another"
+            " copy of it is in use",
+            level="warn",
+            job=job.filename,
+        )
+        return found
 
     def look_for(self, job: Job, *, refused: bool = False, taken: bool = False) -> Sighting:
         """After an upload without a clear answer.

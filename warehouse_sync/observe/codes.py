@@ -30,6 +30,7 @@ CODES: dict[str, str] = {
     "job_accepted": "The Import API gave a job its id.",
     "job_not_taken": "The API certainly did not take an upload; it is sent again.",
     "job_unclear": "An upload may have arrived; the job list is asked before anything is sent again.",
+    "job_listed_already": "The API lists a job of the very name and size that was to be sent: the state is a copy.",
     "job_lost": "A job never arrived; its batches go again.",
     "job_held": "Nobody can tell what became of a job; its batches wait for `retry --resend` or `retry --settle`.",
     "job_too_large": "The API finds an upload too large; smaller ones follow.",

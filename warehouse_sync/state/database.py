@@ -99,8 +99,7 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     except DBAPIError as error:
         database.close()
         reason = _reason(error)
-        hint = MAY_WRITE if "readonly" in reason or "unable to open" in reason else _hint(parsed)
-        raise StateError(f"{where}: cannot use the state store: {reason}", hint=hint) from None
+        raise StateError(f"{where}: cannot use the state store: {reason}", hint=_hint(parsed, reason)) from None
     except BaseException:
         database.close()
         raise
@@ -133,7 +132,11 @@ def _where(url: URL) -> str:
     return str(url.database) if _is_file(url) else url.render_as_string(hide_password=True)
 
 
-def _hint(url: URL) -> str:
+def _hint(url: URL, reason: str) -> str:
+    if "readonly" in reason or "unable to open" in reason:
+        return MAY_WRITE
+    if "is full" in reason:
+        return "Make room on that disk, and run again."
     if _is_file(url):
         return "Restore the file from a backup, or point state.url at another one; deleting it forgets what was sent."
     return "Check that the server runs, and the user, password and database in state.url."

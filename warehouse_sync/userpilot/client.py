@@ -22,7 +22,7 @@ general meaning of HTTP holds for the rest:
     3xx (never followed: the key stays)     Unclear           Refused
     401, 403                                AuthError         AuthError
     404                                     Refused           job: None after all paths
-    409 · 429 · 5xx                         Busy · Throttled · Unclear
+    409 · 429 · 1xx, 5xx                    Busy · Throttled · Unclear
     other 4xx                               Refused           Refused
 
 Bodies are never logged and never quoted in messages beyond the server's own words, without what looks like a row.
@@ -68,6 +68,7 @@ JOB_PATHS = ("/v1/background_jobs/", "/api/background_jobs/")
 MAX_ANSWER = 64_000_000  # bytes; a list of 100,000 jobs is about 40 MB
 MAX_ERROR_ANSWER = 64_000
 READ_CHUNK = 65_536
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 
 AUTH_HINT = (
     "Check three things: the key (the API key of the account's Environment page, not the App Token `NX-…`), the plan"
@@ -107,7 +108,8 @@ class _Answer:
 
     @property
     def request_id(self) -> str:
-        return self.headers.get("x-request-id", "")[:100]
+        told = self.headers.get("x-request-id", "")
+        return told if _REQUEST_ID.fullmatch(told) else ""
 
 
 class Client:
@@ -269,6 +271,9 @@ class Client:
             content, broken = self._read(response)
         finally:
             response.close()
+        if response.status_code < 200:
+            # An answer before the answer, which would be taken for that to the next question.
+            self._session.close()
         return _Answer(response.status_code, response.headers, content, broken)
 
     def _read(self, response: requests.Response) -> tuple[bytes, str]:
@@ -337,7 +342,7 @@ class Client:
             redirect = f"{message}: a redirect, not followed, so that the API key goes nowhere else"
             kind = Unclear if posted else Refused
             return kind(redirect, status=status, request_id=request_id, hint="Check userpilot.endpoint.")
-        if status >= 500 or status == HTTPStatus.REQUEST_TIMEOUT:
+        if not 200 <= status < 500 or status == HTTPStatus.REQUEST_TIMEOUT:
             return Unclear(message, status=status, request_id=request_id)
         return Refused(message, status=status, request_id=request_id, hint=HINTS.get(status, ""))
 

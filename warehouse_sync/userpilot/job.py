@@ -21,8 +21,8 @@ class RemoteJob:
     """A job as the API last described it (page "Import API"; OpenAPI for `completed_rows`).
 
     `status` is in lower case, '' when missing; times are as given (naive ISO text in every example); counts are None
-    when missing or no number. `reasons` and `raw` can hold whole rows: they are not in `repr`. `request_id` is of the
-    answer that described the job.
+    when missing or no number. `reasons` can hold whole rows: they are not in `repr`. `request_id` is of the answer that
+    described the job.
     """
 
     job_id: str
@@ -37,7 +37,6 @@ class RemoteJob:
     reasons: tuple[str, ...] = field(default=(), repr=False)
     links: str = ""
     request_id: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def read(cls, payload: Mapping[str, Any], request_id: str = "", *, expected: str = "") -> RemoteJob:
@@ -60,7 +59,6 @@ class RemoteJob:
             reasons=tuple(str(reason) for reason in listed if reason not in (None, "")),
             links=_text(payload.get("links")),
             request_id=request_id,
-            raw=dict(payload),
         )
 
     @property
@@ -96,12 +94,15 @@ class RemoteJob:
 
 
 def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""
+    """A text that can be printed on one line, stored and put into a URL as it is; '' for every other value."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if text.isprintable() else ""
 
 
 def _plain(value: object) -> str:
-    """A text that can be printed on one line."""
-    return "".join(letter for letter in _text(value) if letter.isprintable())[:MAX_WORD]
+    """What can be printed of a text."""
+    text = value if isinstance(value, str) else ""
+    return "".join(letter for letter in text.strip() if letter.isprintable())[:MAX_WORD]
 
 
 def _number(value: object) -> float | None:
@@ -114,10 +115,8 @@ def _number(value: object) -> float | None:
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if value >= 0 else None
     number = _number(value)
-    return None if number is None else int(number)
+    return None if number is None else int(value if isinstance(value, int) else number)
 
 
 __all__ = ["ACCOUNT", "COMPLETED", "FAILED", "RemoteJob"]

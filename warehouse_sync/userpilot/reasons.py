@@ -46,6 +46,7 @@ class Reason:
 
 def parse_reason(text: str) -> Reason:
     """Read one failure text; of several echoed rows the first. Never raises."""
+    text = _storable(text)
     start = _ROW.search(text)
     if start is None:
         return Reason(words(text))
@@ -53,6 +54,11 @@ def parse_reason(text: str) -> Reason:
     row = reader.map(0)
     rest = "" if reader.stopped else text[reader.at :]
     return Reason(words(text[: start.start()] + "…" + rest), row or None, reader.truncated)
+
+
+def _storable(text: str) -> str:
+    """Half of a surrogate pair, which no line holds, is what no file and no query takes."""
+    return text.encode(errors="replace").decode()
 
 
 _ROW = re.compile(r"%(?:[A-Z][\w.]*)?\{")
@@ -249,7 +255,7 @@ class _Reader:
         code = int(match.group(1) or match.group(2) or match.group(3), 16)
         if code > 0x10FFFF:
             raise _Cut
-        return chr(code)
+        return _storable(chr(code))
 
     def concatenated(self, text: str) -> Any:
         """`text`, or `_ELIDED` for `"text" <> ...` and `'text' ++ ...`, which is how inspect cuts a long one."""
