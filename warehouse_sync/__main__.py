@@ -1,5 +1,18 @@
-"""`python -m warehouse_sync`: the command line."""
+"""`python -m warehouse_sync`, and the console script: the command line."""
 
-from warehouse_sync.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        from warehouse_sync.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        # While the modules are loaded; from then on the verbs see to it.
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -101,7 +101,7 @@ def _left_behind(store: Store, pipeline: str, home: Path, *, inside: bool) -> tu
         lines.append(f"What was read of {models} and not delivered is not there: it is read again.")
     for known in store.model_states(pipeline):
         is_here = not (inside and known.unique_key)
-        if known.merged_batch and is_here and not snapshot_file(home, known.model).is_file():
+        if known.merged_seq and is_here and not snapshot_file(home, known.model).is_file():
             cursor = f" --cursor '{known.cursor.text}'" if known.cursor else ""
             lines.append(
                 f"The snapshot of {known.model} is not there: the model stops until it is put back, or until"

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.duplicates import losers
@@ -27,11 +27,13 @@ from warehouse_sync.extraction.prepare import Policy, Request, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.merge import snapshot_of
 from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.observe.words import counted
 from warehouse_sync.parts import warehouse_of
 from warehouse_sync.preview import looking
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.render import wrap
-from warehouse_sync.state.lifecycle import BatchState
+from warehouse_sync.project.units import format_duration
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState
 from warehouse_sync.state.rows import Batch, Job, Reject
 from warehouse_sync.values import Model, Verdict
 from warehouse_sync.warehouses.base import Warehouse, text_literal
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-UNSETTLED = (BatchState.SEALED, BatchState.SENT, BatchState.HELD)
 TRIES = 3
 """A run beside this one may take batch files away between looking and reading."""
 
@@ -160,8 +161,9 @@ def _wanted(context: RunContext, model: Model, words: Sequence[str]) -> _Wanted:
     if len(words) == 1:
         parts = _members(words[0])
     if len(parts) != len(columns):
+        has = f"{counted(len(columns), 'column')} ({', '.join(columns)})"
         raise UsageError(
-            f"the key of model `{model.name}` has {len(columns)} columns ({', '.join(columns)}), not {len(parts)}",
+            f"the key of model `{model.name}` has {has}, not {len(parts)}",
             hint="give one word a column, or all of them as a JSON array.",
         )
     texts = tuple(text for text, _ in parts)
@@ -226,7 +228,7 @@ def _sendings(
     store, outbox = context.store, context.outbox
     # Files first: what is merged while this looks is in the snapshot by then.
     unmerged = store.mergeable(context.pipeline, model.name)
-    open_ones = store.batches(context.pipeline, model=model.name, states=UNSETTLED)
+    open_ones = store.batches(context.pipeline, model=model.name, states=UNSETTLED_BATCHES)
     found: dict[int, datetime | None] = {}
     batches = {batch.id: batch for batch in (*unmerged, *open_ones) if outbox.keys(batch.name).is_file()}
     if batches:
@@ -299,7 +301,7 @@ def _present(
         key=rows[0]["key"] if rows else past.key,
         rows=tuple(_row_now(context, past, row, left_out=left_out) for row in rows),
         reads_from=None if low is None else low.text,
-        lag=None if lag is None else str(lag),
+        lag=format_duration(lag) if isinstance(lag, timedelta) else None if lag is None else str(lag),
     )
 
 

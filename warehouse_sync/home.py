@@ -30,21 +30,28 @@ _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
 def claim_home(store: Store, pipeline: str, home: Path) -> None:
     """Make sure that folder and state store belong together, and create both on a first run. Raises StateError."""
     _make(home)
-    known, found = store.pipeline(pipeline), read_id(home)
-    check_owner(home, found, pipeline, is_known=known is not None)
+    check_home(store, pipeline, home)
+    known = store.pipeline(pipeline)
     if known is None:
         identity = uuid.uuid4().hex
         store.register_pipeline(pipeline, identity)
         write_id(home, pipeline, identity)
-        return
-    if found is None:
-        if store.has_history(pipeline):
-            raise StateError(
-                f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
-                hint=f"put the folder back from its backup, or run {_ADOPT}.",
-            )
+    elif read_id(home) is None:
         write_id(home, pipeline, known.home_id)
-    elif found[1] != known.home_id:
+
+
+def check_home(store: Store, pipeline: str, home: Path) -> None:
+    """Raise StateError when folder and state store do not belong together; changes nothing."""
+    known, found = store.pipeline(pipeline), read_id(home)
+    check_owner(home, found, pipeline, is_known=known is not None)
+    if known is None:
+        return
+    if found is None and store.has_history(pipeline):
+        raise StateError(
+            f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
+            hint=f"put the folder back from its backup, or run {_ADOPT}.",
+        )
+    if found is not None and found[1] != known.home_id:
         raise StateError(
             f"{home} is not the folder that the state store knows for `{pipeline}`",
             hint=f"point `state.dir` back at that folder, or run {_ADOPT}.",

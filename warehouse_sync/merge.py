@@ -42,7 +42,7 @@ def check_snapshot(
 
     Raises StateError when it is older than the state knows: comparing with it would send rows again.
     """
-    merged = known.merged_batch if known and (model.unique_key or model.cursor) else 0
+    merged = known.merged_seq if known and (model.unique_key or model.cursor) else 0
     if not snapshot.path.exists():
         if merged:
             raise _lost_snapshot(snapshot, model, "missing, or `snapshot.where` was `warehouse`")
@@ -66,7 +66,7 @@ def _is_newer(context: RunContext, model: Model, found: int, merged: int) -> boo
         return False
     # Asked once more: a run beside this reader may have merged in the meantime.
     known = context.store.model_state(context.pipeline, model.name)
-    return found > (known.merged_batch if known else 0)
+    return found > (known.merged_seq if known else 0)
 
 
 def _over(model: Model) -> str:
@@ -90,7 +90,7 @@ def check_inside(
 
     Raises StateError when it is not the one that the state knows, or its hashes are of another version.
     """
-    merged = known.merged_batch if known else 0
+    merged = known.merged_seq if known else 0
     if context.snapshot_path(model.name).exists():
         raise StateError(
             f"the snapshot of model `{model.name}` lies in state.dir, and `snapshot.where` is `warehouse` now",
@@ -152,7 +152,7 @@ def _merge_inside(context: RunContext, model: Model, shelf: Shelf) -> list[Batch
     store, tables = context.store, shelf.tables(context.pipeline, model.name)
     known = store.model_state(context.pipeline, model.name)
     missing = store.mergeable(context.pipeline, model.name)
-    is_new = known is None or not known.merged_batch
+    is_new = known is None or not known.merged_seq
     if not missing and not is_new:
         return []
     with shelf.open() as keeper:

@@ -1,6 +1,6 @@
 """What a run would do, without doing it: the same reading, and nowhere to write.
 
-Nothing in here has an outbox, a client or a writable store in its hands.
+Nothing in here has a client or a writable store in its hands, or writes to the outbox.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from warehouse_sync.extraction.cursors import first_look
 from warehouse_sync.extraction.extract import since_then
 from warehouse_sync.extraction.prepare import Policy, Prepared, Request, one_row, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
+from warehouse_sync.home import check_home
 from warehouse_sync.observe.reporter import Reporter
+from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.parts import engine_of, shelf_of, warehouse_of
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt_gate import held_back
 from warehouse_sync.project.model import BrokenModel
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES
 from warehouse_sync.state.store import open_store
 from warehouse_sync.values import Counts, Model, Verdict
 from warehouse_sync.warehouses.base import Warehouse
@@ -125,9 +128,10 @@ def show(config: Config, policy: Policy, model: Model, limit: int, reporter: Rep
 
 @contextmanager
 def looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
-    """A context whose store cannot be written and whose outbox nobody uses."""
+    """A context whose store cannot be written, and whose outbox is only read. Raises StateError where a run would."""
     engine = engine_of(config, spill=False)
     with open_store(config.state.url.get_secret_value(), read_only=True) as store:
+        check_home(store, config.name, config.home)
         yield RunContext(
             pipeline=config.name,
             home=config.home,
@@ -143,7 +147,7 @@ def looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
 def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> ModelPlan:
     known = context.store.model_state(context.pipeline, model.name)
     prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, request))
-    warnings = (*prepared.warnings, *first_look(known, prepared, warehouse))
+    warnings = (*prepared.warnings, *first_look(known, prepared, warehouse), *_waiting(context, model))
     # Before the rows: a warehouse reads one query at a time.
     columns = columns_of(prepared, warehouse)
     with opened(context, prepared, warehouse) as reading:
@@ -153,7 +157,7 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
             context.reporter.progress(model.name, sent.rows, None, "rows")
         sent.flush()
         relation = sent.relation if sent.rows else None
-        losers = reading.losers(relation)
+        losers = _judged(reading, reading.losers(relation))
         reasons = Counter(code for reject in reading.rejects(losers) for code in reject.reasons)
         return ModelPlan(
             model.name,
@@ -166,6 +170,13 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
             notes={note.code: rows for note, rows in reading.notes(losers).items()},
             about={code: columns for code, columns in _about(prepared).items() if code in reasons},
         )
+
+
+def _waiting(context: RunContext, model: Model) -> tuple[str, ...]:
+    """A sentence on the rows of an earlier run that are not settled yet: here they count as if nobody had sent them."""
+    batches = context.store.batches(context.pipeline, model=model.name, states=UNSETTLED_BATCHES)
+    rows = counted(sum(batch.rows for batch in batches), "row waits")
+    return (f"{rows} to be delivered, which a run does first; here they count as not sent",) if batches else ()
 
 
 def _about(prepared: Prepared) -> dict[str, tuple[str, ...]]:
@@ -187,8 +198,8 @@ def columns_of(prepared: Prepared, warehouse: Warehouse) -> tuple[ColumnPlan, ..
     """One line per column of the model: the field or property that it becomes, its type there, its share of NULLs."""
     columns = prepared.schema.names
     # Names of our own: two columns must not be called `count`, nor be taken for the model's.
-    counted = ["*", *map(warehouse.quote, columns)]
-    tests = ", ".join(f"count({what}) AS warehouse_sync_{place}" for place, what in enumerate(counted))
+    whats = ["*", *map(warehouse.quote, columns)]
+    tests = ", ".join(f"count({what}) AS warehouse_sync_{place}" for place, what in enumerate(whats))
     total, *present = one_row(prepared.model, warehouse, f"SELECT {tests} FROM (\n{prepared.sql}\n) AS counted")
     # Some warehouses count in decimals.
     shares = [1 - int(there) / int(total) if total else None for there in present]
@@ -208,20 +219,41 @@ def _column_plan(encoding: Encoding, column: str, share: float | None) -> Column
     return ColumnPlan(column, "", "checked" if column == encoding.event_type else "not sent", "", share)
 
 
+def _judged(reading: OpenReading, losers: pa.Table | None) -> pa.Table | None:
+    """The rows that do not stand for their key, with what a run makes of each as `verdict`, and what it was before;
+    those that were refused before are not `ambiguous` once more."""
+    if losers is None:
+        return None
+    desk, rejects = reading.source.connection.cursor(), reading.baseline.rejects
+    desk.register("lost", losers)
+    again = f"(key_hash, row_hash) IN (SELECT (key_hash, row_hash) FROM {rejects})" if rejects else "false"
+    verdict = (
+        f"CASE WHEN NOT ambiguous THEN {Verdict.DUPLICATE.value} WHEN {again} THEN {Verdict.SUPPRESSED.value}"
+        f" ELSE {Verdict.INVALID.value} END"
+    )
+    return desk.sql(
+        f"SELECT * REPLACE ({verdict} AS verdict, ambiguous AND NOT {again} AS ambiguous), verdict AS was FROM lost"
+    ).to_arrow_table()
+
+
 def _keys(reading: OpenReading, sent: str | None, losers: pa.Table | None) -> dict[str, tuple[str, ...]]:
     """Some keys of each verdict, and of what is gone from the source."""
     if not reading.prepared.model.unique_key:
         return {}
     desk = reading.source.connection.cursor()
-    parts = [
-        f"SELECT verdict, key FROM {relation}" for relation in (reading.aside.unsent, reading.aside.ahead) if relation
-    ]
+    unsent = reading.aside.unsent
+    parts = [f"SELECT verdict, key FROM {relation}" for relation in (unsent, reading.aside.ahead) if relation]
     if sent:
         parts.append(f"SELECT verdict, key FROM {sent}" + (" ANTI JOIN lost USING (place)" if losers else ""))
     if losers:
         desk.register("lost", losers)
-        refused = f"CASE WHEN ambiguous THEN {Verdict.INVALID.value} ELSE {Verdict.DUPLICATE.value} END"
-        parts.append(f"SELECT {refused} AS verdict, key FROM lost")
+        parts.append("SELECT verdict, key FROM lost")
+        if unsent:
+            parts[0] += " ANTI JOIN lost USING (key_hash)"
+            parts.append(
+                f"(SELECT verdict, key FROM {unsent} SEMI JOIN lost USING (key_hash)"
+                " EXCEPT ALL SELECT was, key FROM lost WHERE place IS NULL)"
+            )
     gone = reading.gone(sent)
     if gone:
         parts.append(f"SELECT {_REMOVED} AS verdict, key FROM {gone}")

@@ -13,7 +13,7 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.extraction.extract import Extraction
 from warehouse_sync.observe.words import counted
 from warehouse_sync.project.units import Allowance
-from warehouse_sync.state.lifecycle import BatchState, WindowState
+from warehouse_sync.state.lifecycle import BatchState, RejectKind, WindowState
 from warehouse_sync.values import Counts, ModelStatus
 
 
@@ -98,14 +98,15 @@ class _Results:
         self._context, self._journal, self._done = context, journal, done
         self._error_above, self._stopped = error_above, stopped
         store, pipeline = context.store, context.pipeline
-        self._new = store.reject_counts(pipeline, run_id=context.run_id)
+        rejects = store.rejects(pipeline)
+        self._new = Counter((reject.model, reject.kind) for reject in rejects if reject.first_run == context.run_id)
         self._repaired = store.repaired_counts(context.run_id)
         # A completed job can refuse single rows: they are in a delivered batch, and rejects.
-        self._refused = Counter(reject.batch_name for reject in store.rejects(pipeline))
+        self._refused = Counter(reject.batch_name for reject in rejects)
 
     def of(self, name: str) -> ModelResult:
         journal, done, stopped = self._journal, self._done, self._stopped
-        counts, new = self._counts(name), self._new.get(name, 0)
+        counts, new = self._counts(name), self._new_rejects(name)
         extraction = journal.extracted.get(name)
         error = journal.errors.get(name) or done.trouble.get(name) or done.held.get(name)
         status, message = ModelStatus.SUCCESS, "nothing to send"
@@ -134,6 +135,14 @@ class _Results:
             notes={note.code: n for note, n in extraction.notes.items()} if extraction else {},
             error=error,
         )
+
+    def _new_rejects(self, name: str) -> int:
+        """The rows that were refused in this run. Equal rows without a key share one reject: those that were refused
+        before sending are counted where they were read."""
+        windows = filter(None, map(self._context.store.window, self._journal.touched.get(name, ())))
+        own = [window for window in windows if window.run_id == self._context.run_id]
+        read = sum(window.counts.invalid for window in own if window.state is not WindowState.SUPERSEDED)
+        return self._new[name, RejectKind.REJECTED] + max(self._new[name, RejectKind.INVALID], read)
 
     def _counts(self, name: str) -> Counts:
         """The counts of every window that this run extracted or found open, as they stand now."""

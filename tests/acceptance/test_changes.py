@@ -352,3 +352,5 @@ def test_a_property_that_is_gone_or_retyped_stops_its_model(pipeline: Pipeline) 
     result = pipeline.good()
     assert result.counts.changed == 1
     assert any("new properties: more" in warning for warning in result.warnings)
+    pipeline.model("m", header + ", dropped=['rank', 'seats']", sql.format("u as seats, v as more"))
+    assert pipeline.good().counts.changed == 1

@@ -353,6 +353,26 @@ def test_begin_now_takes_only_what_comes_later(pipeline: Pipeline) -> None:
     assert ids(pipeline) == ["new"]
 
 
+def test_begin_now_is_the_moment_of_a_first_run_that_reads_nothing(pipeline: Pipeline) -> None:
+    keyless(pipeline, "TIMESTAMP", "event='track', cursor='_c', begin='now'")
+    assert pipeline.good().counts.read == 0
+    assert pipeline.good().counts.read == 0
+    pipeline.sql(f"INSERT INTO e VALUES ('new', TIMESTAMP '2025-05-05', '{datetime.now(UTC).replace(tzinfo=None)}')")
+    assert pipeline.good().counts.added == 1
+    assert pipeline.good().counts.added == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "lag"), [("VARCHAR", "'1 hour'"), ("VARCHAR", "3"), ("BIGINT", "'1d'"), ("DATE", "3")]
+)
+def test_a_lag_that_does_not_go_with_the_cursor_stops_the_first_run(pipeline: Pipeline, kind: str, lag: str) -> None:
+    keyless(pipeline, kind, f"event='track', cursor='_c', begin='all', unique_key='user_id',\n lag={lag}")
+    error = pipeline.one().error
+    assert error is not None
+    assert error.message.startswith("`lag` is a ")
+    assert error.line == 2
+
+
 # What may not change unnoticed
 
 

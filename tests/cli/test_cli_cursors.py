@@ -25,7 +25,7 @@ def test_debug_says_what_each_cursor_holds(project: Project) -> None:
         "users": "users: `_changed`, timestamp; 3 rows, 0.0% NULL, 1 at the greatest value, 0 ahead of the clock;"
         " read in UTC",
     }
-    assert "session zone UTC" in project.cli("debug").check().out
+    assert "session zone UTC" in project.cli.here("debug").check().out
 
 
 def test_debug_says_what_is_odd_and_what_to_do(project: Project) -> None:

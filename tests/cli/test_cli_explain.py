@@ -27,7 +27,7 @@ def fates(project: Project, *words: str) -> list[str]:
 
 def test_a_delivered_row_names_batch_job_and_run(project: Project) -> None:
     project.cli.here("run").check()
-    text = project.cli("explain", "users", "u1").check().out
+    text = project.cli.here("explain", "users", "u1").check().out
     assert text.startswith("users u1\n")
     assert "in batch users/" in text
     assert "of run 1, inserted_at 2025-01-01T10:00:00.000000" in text
@@ -93,7 +93,9 @@ def test_rows_that_wait_in_a_sealed_batch(project: Project, sandbox: Sandbox) ->
     found = explained(project, "users", "u2")
     assert found["delivered"] is None
     assert [item["state"] for item in found["waiting"]] == ["sealed"]
-    assert "sealed, not uploaded yet, in batch users/" in project.cli.here("explain", "users", "u2").check().out
+    out = project.cli.here("explain", "users", "u2").check().out
+    assert "sealed, not uploaded yet, in batch users/" in out
+    assert "The next run delivers what waits first, then compares this row with it." in out
 
 
 def test_names_of_what_changed_while_the_batch_is_kept(project: Project) -> None:

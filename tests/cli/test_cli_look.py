@@ -49,7 +49,7 @@ def break_off(project: Project) -> None:
 
 
 def test_status_before_the_first_run(project: Project) -> None:
-    result = project.cli("status").check()
+    result = project.cli.here("status").check()
     assert result.out.count("never delivered") == 2
     assert "job: none on its way\nrun: none at work" in result.out
 
@@ -136,7 +136,7 @@ def test_status_when_the_lag_no_longer_fits_the_cursor(project: Project) -> None
 
 
 def test_history_of_nothing(project: Project) -> None:
-    assert project.cli("history").check().out == "no runs yet\n"
+    assert project.cli.here("history").check().out == "no runs yet\n"
     assert project.cli.here("history", "--output", "json").check().out == ""
 
 
@@ -190,7 +190,7 @@ def test_history_of_a_run_that_reached_nobody(project: Project, sandbox: Sandbox
 
 
 def test_no_rejects(project: Project) -> None:
-    assert project.cli("rejects").check().out == "no open refused rows\n"
+    assert project.cli.here("rejects").check().out == "no open refused rows\n"
     assert project.cli.here("rejects", "--all").check().out == "no refused rows\n"
 
 
@@ -239,7 +239,7 @@ def test_rejects_of_userpilot(project: Project, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("text", ["2", "key:1001"])
 def test_dismiss(refused: Project, text: str) -> None:
-    result = refused.cli("rejects", "--dismiss", text).check()
+    result = refused.cli.here("rejects", "--dismiss", text).check()
     assert "1 refused row dismissed" in result.err
     (left,) = refused.cli.here("rejects", "--output", "json").check().lines
     assert left["id"] == 1
@@ -258,7 +258,7 @@ def test_dismiss_what_is_not_there(refused: Project) -> None:
 
 
 def test_state_of_nothing(project: Project) -> None:
-    assert "knows nothing of pipeline `prod` yet" in project.cli("state", "show").check().out
+    assert "knows nothing of pipeline `prod` yet" in project.cli.here("state", "show").check().out
     assert project.cli.here("state", "show", "--output", "json").check().lines[0]["pipeline"] is None
     assert "knows nothing of pipeline" in project.cli.here("state", "reset", "--all", "--yes").check(2).err
     assert not (project.folder / ".warehouse_sync").exists()
@@ -266,6 +266,7 @@ def test_state_of_nothing(project: Project) -> None:
 
 def test_state_show(project: Project, sandbox: Sandbox) -> None:
     leave_a_job(project, sandbox)
+    assert "WARN users: 3 rows wait to be delivered, which a run does first" in project.cli.here("plan").check().err
     out = project.cli.here("state", "show").check().out
     assert f"destination  {sandbox.url}, account not known yet" in out
     for heading in ("windows", "batches", "jobs"):
@@ -279,11 +280,15 @@ def test_state_show(project: Project, sandbox: Sandbox) -> None:
     (document,) = project.cli.here("state", "show", "users", "--output", "json").check().lines
     assert [row["model"] for row in document["models"]] == ["users"]
     assert document["models"][0]["properties"] == {"plan": "String"}
+    assert project.cli.here("state", "-c", str(project.config), "--output", "json", "show", "users").check().lines == [
+        document
+    ]
+    assert "the state store knows no model `user`" in project.cli.here("state", "show", "user").check(2).err
 
 
 def test_reset_of_a_model(project: Project, imported: Rows) -> None:
     project.cli.here("run").check()
-    result = project.cli("state", "reset", "users", "--yes").check()
+    result = project.cli.here("state", "reset", "users", "--yes").check()
     assert "This forgets model users:" in result.err
     assert "model users starts over with the next run" in result.err
     assert not (project.home / "snapshots" / "users.duckdb").exists()
@@ -334,7 +339,7 @@ def test_reset_of_the_pipeline(project: Project, sandbox: Sandbox, imported: Row
 )
 def test_resets_that_are_refused(project: Project, words: list[str], said: str) -> None:
     project.cli.here("run").check()
-    result = project.cli("state", "reset", *words).check(2)
+    result = project.cli.here("state", "reset", *words).check(2)
     assert said in result.err
     assert ("Usage:" in result.err) is ("name a model" in said), "only for words that cannot be"
     assert (project.home / "snapshots" / "users.duckdb").exists()
@@ -370,7 +375,7 @@ GOOD = dict.fromkeys(("config", "models", "warehouse", "userpilot", "state store
 
 
 def test_debug_of_a_good_project(project: Project) -> None:
-    result = project.cli("debug").check()
+    result = project.cli.here("debug").check()
     assert checks(result.out) == GOOD
     assert "A key of another region is accepted too, silently" in result.out
     assert "account not known before its first import job" in result.out
@@ -387,7 +392,7 @@ def test_debug_goes_on_after_each_failure(project: Project, sandbox: Sandbox) ->
     project.warehouse.unlink()
     project.write_config(api_key="another-key")
     (project.home / "id").write_text(json.dumps({"pipeline": "prod", "id": "another"}))
-    result = project.cli("debug").check(2)
+    result = project.cli.here("debug").check(2)
     failed = {"models", "warehouse", "userpilot", "state folder"}
     assert checks(result.out) == GOOD | dict.fromkeys(failed, "FAIL")
     assert "another-key" not in result.out
@@ -412,7 +417,7 @@ def test_debug_of_a_running_job(project: Project, sandbox: Sandbox) -> None:
 
 def test_debug_of_a_broken_config(project: Project) -> None:
     project.config.write_text("name: [")
-    result = project.cli("debug").check(2)
+    result = project.cli.here("debug").check(2)
     assert checks(result.out) == {"config": "FAIL"}
     assert "FAIL  config" in project.cli.here("debug", "-c", "nowhere.yml").check(2).out
 
@@ -465,3 +470,11 @@ def test_debug_goes_on_after_a_fault_of_its_own(project: Project, monkeypatch: p
     assert checks(result.out) == GOOD | {"userpilot": "FAIL"}
     assert "internal error: KeyError at warehouse_sync/cli/doctor.py:" in result.out
     assert "a value" not in result.out + result.err
+
+
+@pytest.mark.parametrize("verb", ["status", "plan", "explain users u1"])
+def test_a_lost_store_is_not_a_first_run(project: Project, verb: str) -> None:
+    project.cli.here("run").check()
+    for path in (project.folder / ".warehouse_sync").glob("state.db*"):
+        path.unlink()
+    assert "was filled by another state store" in project.cli.here(*verb.split()).check(2).err

@@ -76,6 +76,16 @@ def test_options_before_a_verb_that_does_not_take_them(cli: CommandLine) -> None
     assert "`schema` has no option --select." in err
 
 
+@pytest.mark.parametrize("words", ["-f -x {} -s users", "{} -f -x -s users"])
+def test_what_a_run_does_stands_before_or_after_the_verb(project: Project, words: str) -> None:
+    project.cli.here("run").check()
+    project.cli.here(*words.format("run").split()).check()
+    results = project.results()
+    assert (results["args"]["full_refresh"], results["args"]["fail_fast"]) == (True, True)
+    assert [result["delivered"] for result in results["results"]] == [3]
+    assert "has no option --full-refresh" in project.cli.here("-f", "retry").check(2).err
+
+
 def test_usage_errors_as_json(cli: CommandLine) -> None:
     (event,) = cli.here("--log-format", "json", "history", "--limit", "x").check(2).events
     assert (event["level"], event["code"]) == ("error", "usage")

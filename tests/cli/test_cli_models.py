@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_ls_prints_names(project: Project) -> None:
-    assert project.cli("ls").check().out == "events\nusers\n"
+    assert project.cli.here("ls").check().out == "events\nusers\n"
     assert project.cli.here("ls", "-s", "tag:daily").check().out == "users\n"
 
 
@@ -70,7 +70,7 @@ def test_disabled_models_are_left_out(project: Project) -> None:
 
 
 def test_compile_prints_the_sql_of_the_first_run(sample_project: Project) -> None:
-    out = sample_project.cli("compile", "-s", "users").check().out
+    out = sample_project.cli.here("compile", "-s", "users").check().out
     assert "from app.users as u" in out
     assert "_loaded_at >=" not in out
     assert "-- users (" not in out, "one model alone needs no heading"
@@ -128,9 +128,10 @@ def test_compile_warns_of_sql_that_nobody_can_parse(project: Project) -> None:
 
 
 def test_show_prints_events(project: Project) -> None:
-    rows = project.cli("show", "--select", "users", "--limit", "2").check().lines
+    rows = project.cli.here("show", "--select", "users", "--limit", "2").check().lines
     assert [row["user_id"] for row in rows] == ["u1", "u2"]
     assert rows[0]["event_type"] == "identify_user"
+    assert project.cli.here("show", "-s", "users", "--limit", "2", "--output", "json").check().lines == rows
 
 
 def test_show_prints_rows_that_were_delivered_already(project: Project) -> None:
@@ -173,7 +174,7 @@ def test_show_of_models_that_do_not_work(project: Project) -> None:
 
 def test_plan_counts_and_explains(project: Project) -> None:
     project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-09')")
-    out = project.cli("plan", "-s", "users").check().out
+    out = project.cli.here("plan", "-s", "users").check().out
     assert "metadata.plan" in out
     assert re.search(r"1 +user_id_missing +user_id +user_id is NULL, empty or blank\.", out)
     assert "added: u1, u2, u3" in out
@@ -194,6 +195,29 @@ def test_plan_as_json(project: Project) -> None:
         column for column in users["columns"] if column["column"] == "plan"
     ).items()
     assert events["counts"]["added"] == 0
+
+
+def test_plan_names_each_row_of_a_key_once_and_as_it_counts_it(project: Project) -> None:
+    project.cli.here("run").check()
+    project.write_config("invalid: {stop_above: 100%}\n")
+    project.write_model("users", "{{ config(event='identify_user') }}\nselect id as user_id, plan from users")
+    project.execute(
+        "INSERT INTO users VALUES ('u1', 'other', NULL), ('  ', 'x', NULL)",
+        "INSERT INTO users FROM users WHERE id = 'u2'",
+    )
+    project.cli.here("state", "reset", "users", "--yes").check()
+
+    def planned() -> tuple[dict[str, list[str]], dict[str, int], dict[str, int]]:
+        (plan,) = project.cli.here("plan", "-s", "users", "--output", "json").check().lines
+        return plan["keys"], plan["reasons"], {name: n for name, n in plan["counts"].items() if n}
+
+    keys = {"added": ["u2", "u3"], "duplicate": ["u2"], "invalid": ["  ", "u1"]}
+    assert planned() == (keys, {"ambiguous_duplicate": 2, "user_id_missing": 1},
+                         {"read": 6, "added": 2, "duplicate": 1, "invalid": 3})  # fmt: skip
+    project.cli.here("run").check(1)
+    keys = {"unchanged": ["u2", "u3"], "duplicate": ["u2"], "suppressed": ["  ", "u1"]}
+    assert planned() == (keys, {}, {"read": 6, "unchanged": 2, "duplicate": 1, "suppressed": 3})
+    assert "\nsuppressed: '  ', u1\n" in project.cli.here("plan", "-s", "users").check().out
 
 
 def test_plan_of_a_full_refresh(project: Project) -> None:

@@ -207,7 +207,7 @@ def test_events_without_a_key_go_again_only_when_asked_to(project: Project, impo
     result = project.cli.here("retry").check()
     assert "1 refused row has no key to be found by" in result.err
     assert "nothing to do again" in result.err
-    assert "say --yes" in project.cli("retry", "--whole-windows").check(2).err
+    assert "say --yes" in project.cli.here("retry", "--whole-windows").check(2).err
     project.execute("INSERT INTO events VALUES ('u1', 'later', '2025-01-06')")
     result = project.cli.here("retry", "--whole-windows", "--yes").check()
     assert "sends about 3 events a second time" in result.err
@@ -303,7 +303,7 @@ def test_settle(held: Project, imported: Rows) -> None:
 
 def test_decisions_are_asked_for(held: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not both" in held.cli.here("retry", "--settle", "--resend").check(2).err
-    assert "say --yes" in held.cli("retry", "--settle").check(2).err
+    assert "say --yes" in held.cli.here("retry", "--settle").check(2).err
     monkeypatch.setattr("warehouse_sync.cli.ask.is_terminal", lambda _: True)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     held.cli.here("retry", "--settle").check(1)

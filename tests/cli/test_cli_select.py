@@ -69,7 +69,7 @@ def test_result_of_the_last_run(project: Project) -> None:
     assert listed(project, "-s", "result:error") == ["events"]
     assert listed(project, "-s", "result:success", "result:error") == ["events", "users"]
     project.write_model("events", good)
-    project.cli("run", "-s", "result:error").check()
+    project.cli.here("run", "-s", "result:error").check()
     assert listed(project, "-s", "result:error") == []
     (project.folder / "old").mkdir()
     row = {"unique_id": "sync.other.users", "status": "partial"}
@@ -97,6 +97,13 @@ def test_selections_of_the_yaml(project: Project) -> None:
     assert "names itself: me -> me" in project.cli.here("ls", "--selector", "me").check(2).err
     assert "no `selectors.nightli` (nearest: nightly)" in project.cli.here("ls", "--selector", "nightli").check(2).err
     assert project.cli.here("--selector", "nightly", "ls").check().out == "users\n"
+
+
+def test_a_selector_that_leaves_nothing_out_is_a_warning(project: Project) -> None:
+    result = project.cli.here("ls", "--exclude", "event", "tag:daily").check()
+    assert result.out == "events\n"
+    assert "WARN event excludes no enabled model (nearest: events)" in result.err
+    assert result.err.count("WARN") == 1
 
 
 def test_selections_of_the_yaml_are_text(project: Project) -> None:

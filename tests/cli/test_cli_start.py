@@ -46,8 +46,8 @@ def test_init_writes_a_project_that_works(cli: CommandLine, tmp_path: Path) -> N
     assert "PASS=7" in cli.here("test").check().err
     with Sandbox(tmp_path / "api") as api:
         cli.environ = {"USERPILOT_API_KEY": api.api_key, "USERPILOT_ENDPOINT": api.url}
-        assert "pipeline `my-sync`" in cli("debug").check().out
-        cli("plan").check()
+        assert "pipeline `my-sync`" in cli.here("debug").check().out
+        cli.here("plan").check()
         cli("run").check()
         assert len(api.imported()) == 200 + 2000 + 5786 + 8000
 
@@ -171,7 +171,7 @@ def test_init_in_a_dbt_project(cli: CommandLine, dbt_project: Path, tmp_path: Pa
     assert "https://analytex-eu.userpilot.io" in config.read_text()
     with Sandbox(tmp_path / "api") as api:
         config.write_text(config.read_text().replace("https://analytex-eu.userpilot.io", api.url))
-        out = cli("debug", USERPILOT_API_KEY=api.api_key).check().out
+        out = cli.here("debug", USERPILOT_API_KEY=api.api_key).check().out
     assert "pipeline `shop`" in out
     assert "shop.duckdb" in out
     assert "FAIL" not in out
@@ -258,7 +258,7 @@ def test_demo_leaves_a_project_to_go_on_with(played: tuple[Path, str], tmp_path:
     project = Path(shutil.copytree(folder / "warehouse-sync-demo", tmp_path / "demo"))
     cli = CommandLine(project)
     assert (project / "README.md").is_file()
-    assert cli("status").check().out.count("2025-04-01 10:05:00") == 4
+    assert cli.here("status").check().out.count("2025-04-01 10:05:00") == 4
     assert cli.here("plan").check().out
     runs = cli.here("history", "--output", "json").check().lines
     assert [run["exit_code"] for run in runs] == [0, 0]
@@ -282,7 +282,7 @@ def test_demo_leaves_a_project_to_go_on_with(played: tuple[Path, str], tmp_path:
     with cli.start("sandbox", "--port", str(port), *words[3:], "--job-seconds", "0") as api:
         assert api.stdout is not None
         assert api.stdout.readline() == f"http://127.0.0.1:{port}\n"
-        cli("run", "-s", "companies").check()
+        cli.here("run", "-s", "companies").check()
 
 
 @pytest.mark.slow
@@ -429,4 +429,4 @@ def test_sandbox_faults(cli: CommandLine) -> None:
 def test_schema(cli: CommandLine) -> None:
     from warehouse_sync.project.config import json_schema
 
-    assert json.loads(cli("schema").check().out) == json_schema()
+    assert json.loads(cli.here("schema").check().out) == json_schema()

@@ -206,7 +206,7 @@ def test_another_cursor(synced: Project, imported: Rows) -> None:
         (["--all", "--cursor", "1"], "--cursor goes with a model"),
         (["users", "--cursor", "soon"], "`soon` is no value of the cursor"),
         (["nobody", "--cursor", "1"], "the state store knows no model `nobody`"),
-        (["gone", "--cursor", "2025-01-01"], "there is no model file `gone`"),
+        (["gone", "--cursor", "2025-01-01"], "there is no model `gone`"),
     ],
 )
 def test_cursors_that_cannot_be(synced: Project, words: list[str], said: str) -> None:
@@ -413,6 +413,7 @@ def test_two_pipelines_of_the_same_models(synced: Project, imported: Rows) -> No
         (["--pipeline", "prod"], "the YAML names the pipeline `prod` already"),
         (["--pipeline", "nobody"], "the state store knows nothing of pipeline `nobody`"),
         (["nobody", "x"], "the state store knows no model `nobody`"),
+        (["users", "users"], "`users` has this name already"),
     ],
 )
 def test_renames_that_cannot_be(synced: Project, words: list[str], said: str) -> None:
@@ -430,6 +431,20 @@ def test_unlock_on_sqlite_explains_the_lock(synced: Project) -> None:
         err = synced.cli.here("state", "unlock", "--yes").check(1).err
         assert "the operating system holds the lock" in err
         assert "a run, process" in err
+
+
+def test_unlock_after_a_first_run_that_got_no_further_than_its_lease(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from warehouse_sync.state import lease
+
+    # The lease of stores without a file, which a killed run leaves behind.
+    monkeypatch.setattr(lease, "lock_path", lambda *_: None)
+    open_store(url_of(project)).close()
+    with lease.hold_lease(url_of(project), "prod", "a run"):
+        assert "state unlock" in project.cli.here("run").check(1).err
+        assert "nobody holds the lease of prod any more" in project.cli.here("state", "unlock", "--yes").check().err
+    project.cli.here("run").check()
 
 
 @pytest.mark.parametrize("words", [["adopt"], ["rename", "a", "b"], ["discard", "--all"], ["export"]])

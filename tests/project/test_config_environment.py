@@ -49,7 +49,9 @@ def test_a_missing_variable_is_named_once(text: str) -> None:
     assert problem.startswith("the variable `NONE` is not set")
 
 
-@pytest.mark.parametrize("text", ["${}", "${1}", "${A", "${A-b}", "${A:?b}", "${a.b}", "${Ä}"])
+@pytest.mark.parametrize(
+    "text", ["${}", "${1}", "${A", "${A-b}", "${A:?b}", "${a.b}", "${Ä}", "${NONE:-${A}}", "${A:-${A:-b}}"]
+)
 def test_what_is_no_variable(text: str) -> None:
     (problem,) = expand(text, ENVIRON).problems
     assert problem.startswith("`${` does not begin a variable")

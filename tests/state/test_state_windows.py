@@ -197,7 +197,7 @@ def test_merging_follows_the_order_of_deliveries(world: Any) -> None:
     store.record_merged("prod", "users", third.id)
     assert [one.id for one in store.mergeable("prod", "users")] == [first.id]
     store.record_merged("prod", "users", second.id)
-    assert store.model_state("prod", "users").merged_batch == 2
+    assert store.model_state("prod", "users").merged_seq == 2
     assert store.mergeable("prod", "companies") == []
 
 

@@ -89,7 +89,7 @@ def test_a_readable_diff(bench: Bench) -> None:
         "refused: [{key: u4, reasons: [user_id_missing]}]}",
         rows=TWO,
     )
-    err = bench.cli("test").check(1).err
+    err = bench.cli.here("test").check(1).err
     path = bench.folder / "models_sql" / "tests" / "users.yml"
     said = [line[10:] for line in err.splitlines()]
     assert said == [

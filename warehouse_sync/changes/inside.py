@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.compare import PREFIX
+from warehouse_sync.changes.window import in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,7 @@ def statement(asked: Comparison) -> str:
         "row": _row_hash(asked),
         "fit": _fit(asked),
         "sent": asked.table or "",
-        "order": _order(asked),
+        "order": in_order("j.c", asked.cursor.type, asked.dialect) if asked.cursor else "j.c",
     }
     sql = _transpiled(_skeleton(asked), asked.dialect)
     for name, text in texts.items():
@@ -291,9 +292,6 @@ def _md5(text: str, dialect: str) -> str:
 _HASH = {"duckdb": "unhex(md5({}))", "postgres": "decode(md5({}), 'hex')", "snowflake": "MD5_BINARY({})"}
 _BYTES = {"duckdb": "unhex('{}')", "postgres": "'\\x{}'::bytea", "snowflake": "TO_BINARY('{}', 'HEX')"}
 
-DIALECTS = tuple(_HASH)
-"""The dialects in which the comparison can run."""
-
 
 def _fit(asked: Comparison) -> str:
     """May the row stay, if it is as it was sent?"""
@@ -304,21 +302,11 @@ def _fit(asked: Comparison) -> str:
     return " AND ".join(tests) or "TRUE"
 
 
-def _order(asked: Comparison) -> str:
-    """The cursor to sort by: texts in the order of their bytes, in which the greatest of them is told here."""
-    import pyarrow.types as t
-
-    if asked.cursor is None or not (t.is_string(asked.cursor.type) or t.is_large_string(asked.cursor.type)):
-        return "j.c"
-    ordered = {"postgres": 'j.c COLLATE "C"', "duckdb": 'CAST(j.c AS VARCHAR) COLLATE "binary"'}
-    return ordered.get(asked.dialect, "j.c")
-
-
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
 __all__ = [
-    "DIALECTS", "HASHES", "KEY", "ROW", "SENT", "SENT_AT", "SUMMARY", "Comparison", "Stayed", "Value",
+    "HASHES", "KEY", "ROW", "SENT", "SENT_AT", "SUMMARY", "Comparison", "Stayed", "Value",
     "bytes_literal", "digest", "key_of", "statement",
 ]  # fmt: skip

@@ -99,9 +99,10 @@ def bounds(model: Model, kind: CursorKind, since: CursorValue | None, now: datet
     `now` is the warehouse's clock (aware); naive cursors are read in `timezone`.
     """
     high = at(kind, now + FUTURE, timezone) if kind.is_time else None
+    lag = lag_of(model, kind)
     if since is not None:
-        return Bounds(since, shift(since, lag_of(model, kind)), high)
-    begin = first_value(model, kind, now, timezone)
+        return Bounds(since, shift(since, lag), high)
+    begin = begin_of(model, kind, now, timezone)
     return Bounds(None, begin, high)
 
 
@@ -142,7 +143,26 @@ def value_of(kind: CursorKind, value: object, timezone: str) -> CursorValue | No
     return CursorValue(kind, value.isoformat() if isinstance(value, date) else str(value))
 
 
-def first_value(model: Model, kind: CursorKind, now: datetime, timezone: str) -> CursorValue | None:
+_BYTEWISE = {
+    "duckdb": 'CAST({} AS VARCHAR) COLLATE "binary"',
+    "postgres": 'CAST({} AS TEXT) COLLATE "C"',
+    "mysql": "CAST(CONVERT({} USING utf8mb4) AS BINARY)",
+    "sqlite": "CAST({} AS TEXT) COLLATE BINARY",
+}
+"""By dialect, a text in the order of its bytes. Snowflake's is that order unless the column says otherwise; of other
+dialects it has to be."""
+
+
+def in_order(sql: str, type_: pa.DataType, dialect: str) -> str:
+    """A cursor's expression in the order in which the greatest of its values is found: texts in that of their bytes."""
+    import pyarrow.types as t
+
+    if t.is_string(type_) or t.is_large_string(type_) or t.is_dictionary(type_):
+        return _BYTEWISE.get(dialect, "{}").replace("{}", sql)
+    return sql
+
+
+def begin_of(model: Model, kind: CursorKind, now: datetime, timezone: str) -> CursorValue | None:
     """Where the very first window begins: None for `all`."""
     begin = model.begin
     if begin is None or begin == "all":

@@ -14,7 +14,6 @@ from warehouse_sync.cli.session import Session
 if TYPE_CHECKING:
     from warehouse_sync.explain import Explanation, RowNow, Sending
     from warehouse_sync.state.rows import Reject
-    from warehouse_sync.values import Model
 
 UNKNOWN = (
     "What differs cannot be said: the file that was delivered is deleted. `retention: {delivered: 7 days}` in the YAML"
@@ -37,7 +36,7 @@ def explain(session: Session, model: str, key: tuple[str, ...]) -> int:
     from warehouse_sync.explain import explain as explained
 
     session.sends_nothing()
-    found = explained(session.config, session.policy, _model(session, model), key, session.console)
+    found = explained(session.config, session.policy, session.model(model), key, session.console)
     if session.prints_json:
         print_json(_as_json(found))
     else:
@@ -45,21 +44,6 @@ def explain(session: Session, model: str, key: tuple[str, ...]) -> int:
     if found.error is not None:
         session.console.failure(found.error)
     return int(not found.known or found.error is not None)
-
-
-def _model(session: Session, name: str) -> Model:
-    """The model of that name, enabled or not."""
-    from warehouse_sync.errors import UsageError
-    from warehouse_sync.project.model import BrokenModel
-    from warehouse_sync.project.names import nearest
-
-    models = {model.name: model for model in session.models}
-    if name not in models:
-        raise UsageError(f"there is no model `{name}`{nearest(name, models)}", hint="`warehouse-sync ls` lists them.")
-    model = models[name]
-    if isinstance(model, BrokenModel):
-        raise model.error
-    return model
 
 
 # For people
@@ -97,7 +81,9 @@ def _row(found: Explanation, row: RowNow) -> str:
     from warehouse_sync.explain import SENTENCES
 
     text = SENTENCES[row.fate]
-    if row.fate == "changed":
+    if found.waiting and row.fate in ("added", "changed"):
+        text = "The next run delivers what waits first, then compares this row with it."
+    elif row.fate == "changed":
         named = f"Changed: {', '.join(row.changed)}." if row.changed else "Only how a value is written has changed."
         text += f" {UNKNOWN if row.changed is None else named}"
     if row.reasons:

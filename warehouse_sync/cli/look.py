@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 @click.pass_obj
 def status(session: Session, max_age: timedelta | None) -> int:
     """Where each model stands: cursor, last window, rows that wait, refused rows, the running job."""
+    from warehouse_sync.home import check_home
+
     session.sends_nothing("warehouse")
     chosen = session.selected()
     with session.store() as store:
+        check_home(store, session.config.name, session.config.home)
         rows = [_model_status(session, store, model) for model in [*chosen, *_gone(session, store)]]
         running = _running(session, store)
         newest = store.history(session.config.name, 1) if max_age is not None else []
@@ -78,15 +81,13 @@ def _print_status(rows: Sequence[dict[str, Any]], running: dict[str, Any]) -> No
 
 
 def _model_status(session: Session, store: Store, model: Model | BrokenModel | str) -> dict[str, Any]:
-    from warehouse_sync.state.lifecycle import BatchState
+    from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState
 
     name = model if isinstance(model, str) else model.name
     pipeline = session.config.name
     known = store.model_state(pipeline, name)
     window = store.window(known.settled_window_id) if known and known.settled_window_id else None
-    unsettled = store.batches(
-        pipeline, model=name, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD)
-    )  # fmt: skip
+    unsettled = store.batches(pipeline, model=name, states=UNSETTLED_BATCHES)
     held = sum(batch.rows for batch in unsettled if batch.state is BatchState.HELD)
     event = (known.event if known else None) if isinstance(model, str) else model.event
     return {
@@ -148,10 +149,10 @@ def _gone(session: Session, store: Store) -> list[str]:
 
 def _running(session: Session, store: Store) -> dict[str, Any]:
     from warehouse_sync.state.lease import holder
-    from warehouse_sync.state.lifecycle import JobState
+    from warehouse_sync.state.lifecycle import IN_FLIGHT
 
     config = session.config
-    jobs = store.jobs(config.name, states=(JobState.INTENT, JobState.ACCEPTED))
+    jobs = store.jobs(config.name, states=IN_FLIGHT)
     held = holder(config.state.url.get_secret_value(), config.name)
     return {"job": _job(jobs[-1]) if jobs else None, "lease": None if held is None else str(held)}
 

@@ -82,7 +82,7 @@ def _guarded(session: Session, work: Any) -> int:
     epilog="Exit codes: 0 done, 1 something did not succeed, 2 nothing could start. `VERB --help` says more.",
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
-@shared("config", "select", "exclude", "vars", "output")
+@shared("config", "select", "exclude", "vars", "output", "full_refresh", "fail_fast")
 def cli() -> None:
     """Sync SQL models from your warehouse to Userpilot: only what is new or changed, each row once."""
 
@@ -113,6 +113,4 @@ for verb in (
 
 def main() -> NoReturn:
     """The console script."""
-    # Imports make many objects that stay: looking through them again and again is a tenth of a short run.
-    gc.set_threshold(100_000)
     cli.main()

@@ -89,11 +89,12 @@ def compile_(session: Session, incremental_from: str | None) -> int:
 
 
 @click.command(cls=Verb, short_help="Print a few rows as the events they would become.")
-@shared(*SELECTION)
+@shared(*SELECTION, "output")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=5, show_default=True, metavar="N", help="Rows.")
 @click.pass_obj
 def show(session: Session, limit: int) -> int:
-    """Print a few rows of a model as the events they would become; a refused row with its reasons.
+    """Print a few rows of a model as the events they would become; a refused row with its reasons. One JSON object a
+    line, whatever --output says.
 
     This prints what the warehouse holds: names, e-mail addresses.
     """
@@ -118,13 +119,12 @@ def show(session: Session, limit: int) -> int:
 
 
 @click.command(cls=Verb, short_help="Count what `run` would do; send and write nothing.")
-@shared(*SELECTION, "output")
-@click.option("-f", "--full-refresh", is_flag=True, help="As `run --full-refresh` would.")
+@shared(*SELECTION, "output", "full_refresh")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="As `run --limit N` would.")
 @click.option("--from", "start", metavar="VALUE", help="As `run --from VALUE` would.")
 @click.option("--to", "end", metavar="VALUE", help="As `run --to VALUE` would.")
 @click.pass_obj
-def plan(session: Session, full_refresh: bool, limit: int | None, start: str | None, end: str | None) -> int:
+def plan(session: Session, limit: int | None, start: str | None, end: str | None) -> int:
     """Count what `run` would do, and show how columns become fields and properties. Sends and writes nothing."""
     from warehouse_sync import preview
     from warehouse_sync.cli.report import say_warnings
@@ -134,7 +134,8 @@ def plan(session: Session, full_refresh: bool, limit: int | None, start: str | N
     config, policy, chosen = session.config, session.policy, session.selected()
     if not chosen:
         return 0
-    plans = preview.plan(config, policy, chosen, session.console, Request(full_refresh, limit, start, end))
+    request = Request(session.flags.full_refresh, limit, start, end)
+    plans = preview.plan(config, policy, chosen, session.console, request)
     for item in plans:
         say_warnings(session, item.model, item.warnings, item.notes)
         if item.held_back:

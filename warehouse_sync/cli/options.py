@@ -76,6 +76,11 @@ SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--output",),
         {"type": click.Choice(["text", "json"]), "help": "How data is printed; json: one object a line."},
     ),
+    "full_refresh": (
+        ("-f", "--full-refresh"),
+        {"is_flag": True, "help": "Read and send everything again, where the model allows it."},
+    ),
+    "fail_fast": (("-x", "--fail-fast"), {"is_flag": True, "help": "Stop at the first that does not succeed."}),
     "quiet": (("-q", "--quiet"), {"is_flag": True, "help": "Say nothing but errors; data is still printed."}),
     "debug": (("-d", "--debug"), {"is_flag": True, "help": "Say more."}),
     "log_format": (

@@ -112,8 +112,8 @@ def cell(value: Any) -> str:
 
 
 def key_text(key: str | None) -> str | None:
-    """A row's key as a person reads it; an empty one is made visible."""
-    return "''" if key == "" else None if key is None else cell(key)
+    """A row's key as a person reads it; a blank one is made visible."""
+    return None if key is None else cell(key) if key.strip() else f"'{cell(key)}'"
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

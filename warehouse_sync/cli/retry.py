@@ -24,7 +24,7 @@ EPILOG = "Exit codes: as those of `run`; 0 when there is nothing to do again."
 
 
 @click.command(cls=Verb, short_help="Once more what the last run left behind.", epilog=EPILOG)
-@shared("config", "select", "exclude", "vars", "output")
+@shared("config", "select", "exclude", "vars", "output", "fail_fast")
 @click.option("--resend", is_flag=True, help="Held batches: send them again.")
 @click.option("--settle", is_flag=True, help="Held batches: take them as arrived.")
 @click.option("--refused", is_flag=True, help="Rows that Userpilot refused go again as they are, mended or not.")
@@ -34,7 +34,6 @@ EPILOG = "Exit codes: as those of `run`; 0 when there is nothing to do again."
     help="Models without a key: read the window of a refused row again, and send it all.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first model that cannot go on.")
 @click.option("--time-limit", type=Duration(), metavar="TIME", help="End after this long; the next run goes on.")
 @click.option("--wait", type=Duration(), metavar="TIME", help="Wait this long for another run to end.")
 @click.pass_obj
@@ -149,7 +148,6 @@ def _options(
     settle: bool,
     refused: bool,
     whole_windows: bool,
-    fail_fast: bool,
     time_limit: timedelta | None,
     wait: timedelta | None,
 ) -> RunOptions:
@@ -162,12 +160,12 @@ def _options(
         "settle": settle,
         "refused": refused,
         "whole_windows": whole_windows,
-        "fail_fast": fail_fast,
+        "fail_fast": session.flags.fail_fast,
         "time_limit": time_limit,
         "wait": wait,
     }
     return RunOptions(
-        fail_fast=fail_fast,
+        fail_fast=session.flags.fail_fast,
         time_limit=time_limit,
         wait=wait,
         enabled=frozenset(model.name for model in session.models if model.enabled),

@@ -17,9 +17,7 @@ EPILOG = "Exit codes: 0 all models ended `success`; 1 at least one did not, or t
 
 
 @click.command(cls=Verb, short_help="Send what is new or changed.", epilog=EPILOG)
-@shared("config", "select", "exclude", "vars", "output")
-@click.option("-f", "--full-refresh", is_flag=True, help="Read and send everything again, where the model allows it.")
-@click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first model that cannot go on.")
+@shared("config", "select", "exclude", "vars", "output", "full_refresh", "fail_fast")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Send the first N rows of each model; no cursor moves."
 )
@@ -59,8 +57,6 @@ def run(session: Session, /, if_locked: str, **options: Any) -> int:
 def _options(
     session: Session,
     *,
-    full_refresh: bool,
-    fail_fast: bool,
     limit: int | None,
     time_limit: timedelta | None,
     wait: timedelta | None,
@@ -71,6 +67,7 @@ def _options(
     from warehouse_sync.cli.report import kept_args
     from warehouse_sync.run import RunOptions
 
+    full_refresh, fail_fast = session.flags.full_refresh, session.flags.fail_fast
     own = {
         "full_refresh": full_refresh,
         "fail_fast": fail_fast,

@@ -44,6 +44,8 @@ class Flags:
     debug: bool = False
     log_format: str = "text"
     output: str = "text"
+    full_refresh: bool = False
+    fail_fast: bool = False
     given: dict[str, str] = field(default_factory=dict)
 
     def take(self, name: str, value: Any) -> None:
@@ -143,6 +145,21 @@ class Session:
 
         return load_models(self.policy.settings)
 
+    def model(self, name: str) -> Model:
+        """The model of that name, enabled or not. Raises UsageError, or the ModelError of a broken one."""
+        from warehouse_sync.errors import UsageError
+        from warehouse_sync.project.model import BrokenModel
+        from warehouse_sync.project.names import nearest
+
+        models = {model.name: model for model in self.models}
+        if name not in models:
+            hint = "`warehouse-sync ls` lists them."
+            raise UsageError(f"there is no model `{name}`{nearest(name, models)}", hint=hint)
+        model = models[name]
+        if isinstance(model, BrokenModel):
+            raise model.error
+        return model
+
     def selected(self) -> list[Model | BrokenModel]:
         """The models that `--select` and `--exclude` leave; a warning for what picks nothing. Raises UsageError."""
         from warehouse_sync.project.select import Surroundings, select, unmatched
@@ -150,7 +167,8 @@ class Session:
         flags, config = self.flags, self.config
         around = Surroundings(config.models.path, flags.state or config.home, config.selectors)
         chosen = select(self.models, flags.select, flags.exclude, around)
-        for sentence in unmatched(self.models, flags.select, around):
+        idle = unmatched(self.models, flags.select, around) + unmatched(self.models, flags.exclude, around, "excludes")
+        for sentence in idle:
             self.console.event("selector_unmatched", sentence, level="warn")
         if not chosen:
             self.console.event("nothing_selected", self._nothing_selected(), level="warn")

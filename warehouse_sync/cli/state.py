@@ -51,10 +51,9 @@ def show(session: Session, model: str | None) -> None:
 
 
 def _state(store: Store, pipeline: str, model: str | None) -> dict[str, Any]:
-    from warehouse_sync.state.lifecycle import BatchState, JobState, WindowState
+    from warehouse_sync.state.lifecycle import IN_FLIGHT, UNSETTLED_BATCHES, JobState, WindowState
 
     destination = store.destination(pipeline)
-    unsettled = (BatchState.SEALED, BatchState.SENT, BatchState.HELD)
     return {
         "pipeline": pipeline if store.pipeline(pipeline) else None,
         "destination": None
@@ -70,7 +69,7 @@ def _state(store: Store, pipeline: str, model: str | None) -> dict[str, Any]:
                 "cursor_kind": known.cursor.kind if known.cursor else None,
                 "settled_window": known.settled_window_id,
                 "settled_at": known.settled_at,
-                "merged": known.merged_batch,
+                "merged": known.merged_seq,
                 "properties": known.properties,
             }
             for known in store.model_states(pipeline)
@@ -90,11 +89,11 @@ def _state(store: Store, pipeline: str, model: str | None) -> dict[str, Any]:
         ],
         "batches": [
             {"batch": batch.name, "model": batch.model, "rows": batch.rows, "bytes": batch.bytes, "state": batch.state}
-            for batch in store.batches(pipeline, model=model, states=unsettled)
+            for batch in store.batches(pipeline, model=model, states=UNSETTLED_BATCHES)
         ],
         "jobs": [
             {"file": job.filename, "state": job.state, "rows": job.rows, "remote_id": job.remote_id}
-            for job in store.jobs(pipeline, states=(JobState.INTENT, JobState.ACCEPTED, JobState.HELD))
+            for job in store.jobs(pipeline, states=IN_FLIGHT | {JobState.HELD})
         ],
     }
 
@@ -197,7 +196,7 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
     pipeline = session.config.name
     with changing(session, "reset") as store:
         known = known_model(store, pipeline, name)
-        model = _model(session, name)
+        model = session.model(name)
         if known is None or known.cursor is None:
             raise UsageError(
                 f"model `{name}` has no cursor yet", hint="its header's `begin` says where the first run starts."
@@ -220,18 +219,6 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
         _begin_snapshot(session.config, store, model)
     session.console.event("state_reset", f"the next run reads {name} from {value.text} on", models=[name])
     return 0
-
-
-def _model(session: Session, name: str) -> Model:
-    from warehouse_sync.errors import UsageError
-    from warehouse_sync.project.model import BrokenModel
-
-    found = next((model for model in session.models if model.name == name), None)
-    if found is None:
-        raise UsageError(f"there is no model file `{name}`", hint="`warehouse-sync ls` lists them.")
-    if isinstance(found, BrokenModel):
-        raise found.error
-    return found
 
 
 def _parsed(session: Session, model: Model, before: CursorValue, text: str) -> CursorValue:
@@ -270,7 +257,7 @@ def _begin_snapshot(config: Config, store: Store, model: Model) -> None:
     if config.snapshot.where == "warehouse" and model.unique_key:
         return
     unmerged = store.mergeable(config.name, model.name)
-    merged = unmerged[-1].delivery_seq if unmerged else known.merged_batch
+    merged = unmerged[-1].delivery_seq if unmerged else known.merged_seq
     if not merged:
         return
     connection = engine_of(config, spill=False).connect()

@@ -23,11 +23,10 @@ _LEVELS = {"fail": "error", "error": "error", "skip": "warn"}
 
 
 @click.command("test", cls=Verb, short_help="Unit-test models on DuckDB, without a warehouse.", epilog=EPILOG)
-@shared("config", "select", "exclude", "vars", "output")
+@shared("config", "select", "exclude", "vars", "output", "fail_fast")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write JUnit XML too.")
-@click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first test that does not pass.")
 @click.pass_obj
-def unit(session: Session, junit: Path | None, fail_fast: bool) -> int:
+def unit(session: Session, junit: Path | None) -> int:
     """Run the unit tests in models_sql/tests/*.yml on the embedded DuckDB: no warehouse, no API, no API key.
 
     A test gives rows for source() and ref(), and says which events the model makes of them, or why rows are refused.
@@ -49,7 +48,7 @@ def unit(session: Session, junit: Path | None, fail_fast: bool) -> int:
         for test in mine:
             outcomes.append(run.check(test, chosen[test.model]))
             _say(session, outcomes[-1], len(outcomes), len(mine))
-            if fail_fast and outcomes[-1].status in ("fail", "error"):
+            if session.flags.fail_fast and outcomes[-1].status in ("fail", "error"):
                 break
     if junit is not None:
         _write(junit, config.name, outcomes)

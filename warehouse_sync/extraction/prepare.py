@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.compare import PREFIX
-from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, order, parse, sliced, value_of
+from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, in_order, order, parse, sliced, value_of
 from warehouse_sync.errors import ModelError, WarehouseError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
@@ -116,7 +116,7 @@ def prepare(
         raise _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
     rendered, window = first, Bounds(None, None, None)
     if kind is not None:
-        with around(model):
+        with around(model), _header_line(model):
             window = _window(model, kind, since, request, _Described(first.sql, schema, warehouse, zone))
     elif request.is_backfill:
         raise ModelError("a backfill needs a cursor, and this model has none", path=model.path, hint="leave it out.")
@@ -248,7 +248,8 @@ def _header_line(model: Model, key: str = "") -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        error.line = error.line or header_call(model.sql, model.path).lines.get(key or error.message.split()[0], 0)
+        named = key or error.message.split()[0].strip("`").partition("=")[0]
+        error.line = error.line or header_call(model.sql, model.path).lines.get(named, 0)
         raise
 
 
@@ -275,25 +276,10 @@ def one_row(model: Model, warehouse: Warehouse, query: str) -> tuple[Any, ...]:
     return tuple(row)
 
 
-_BYTEWISE = {
-    "duckdb": 'CAST({} AS VARCHAR) COLLATE "binary"',
-    "postgres": 'CAST({} AS TEXT) COLLATE "C"',
-    "mysql": "CAST(CONVERT({} USING utf8mb4) AS BINARY)",
-    "sqlite": "CAST({} AS TEXT) COLLATE BINARY",
-}
-"""By dialect, a text in the order of its bytes: the order in which the greatest cursor is found. Snowflake's is that
-order unless the column says otherwise; of other dialects it has to be."""
-
-
 def cursor_sql(model: Model, warehouse: Warehouse, schema: pa.Schema) -> str:
-    """The cursor column in the warehouse's SQL; texts in the order of their bytes, where it can be told so."""
-    import pyarrow.types as t
-
+    """The cursor column in the warehouse's SQL, in the order in which the greatest of its values is found."""
     column = schema.field(cursor_name(model, schema))
-    name, kind = warehouse.quote(column.name), column.type
-    if t.is_string(kind) or t.is_large_string(kind) or t.is_dictionary(kind):
-        return _BYTEWISE.get(warehouse.dialect, "{}").replace("{}", name)
-    return name
+    return in_order(warehouse.quote(column.name), column.type, warehouse.dialect)
 
 
 def _bounded(model: Model, sql: str, window: Bounds, warehouse: Warehouse, schema: pa.Schema, request: Request) -> str:
@@ -355,7 +341,8 @@ def check_contract(model: Model, sent: Mapping[str, str], encoding: Encoding, dr
         return []
     now = {item.name: item.type for item in encoding.properties}
     gone = [name for name in sent if name not in now and name not in model.dropped]
-    retyped = [f"{name} ({old} -> {now[name]})" for name, old in sent.items() if now.get(name, old) != old]
+    changed = [name for name, old in sent.items() if now.get(name, old) != old and name not in model.dropped]
+    retyped = [f"{name} ({sent[name]} -> {now[name]})" for name in changed]
     fresh = [name for name in now if name not in sent]
     trouble = [f"no longer sent: {', '.join(gone)}"] if gone else []
     trouble += [f"changed type: {', '.join(retyped)}"] if retyped else []
@@ -363,7 +350,7 @@ def check_contract(model: Model, sent: Mapping[str, str], encoding: Encoding, dr
         raise ModelError(
             f"properties {'; '.join(trouble)}",
             path=model.path,
-            hint="Userpilot keeps old values and types. Bring them back, list those that may go in the header"
+            hint="Userpilot keeps old values and types. Bring them back, list those that may go or change in the header"
             " (`dropped=[...]`), or set `models.drift: warn`.",
         )
     return trouble + ([f"new properties: {', '.join(fresh)}"] if fresh else [])

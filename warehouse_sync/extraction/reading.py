@@ -121,10 +121,15 @@ class OpenReading:
         return self.aside.count(self.baseline.snapshot) if self.baseline.snapshot else 0
 
     def cursor_to(self) -> CursorValue | None:
-        """The greatest cursor that was read or the one before; None for a model without cursor."""
+        """The greatest cursor that was read or the one before; None for a model without cursor.
+
+        `begin='now'` is the moment of the first run, rows or none: what comes after it is the next run's.
+        """
         if self.prepared.cursor is None:
             return None
-        return max_cursor(self.aside.tally.cursor(self.prepared.cursor), self.prepared.bounds.since)
+        bounds, begin = self.prepared.bounds, self.prepared.model.begin
+        earlier = bounds.low if bounds.since is None and begin == "now" else bounds.since
+        return max_cursor(self.aside.tally.cursor(self.prepared.cursor), earlier)
 
     def rejects(self, losers: pa.Table | None) -> list[NewReject]:
         """The rows that are not sent because something is wrong with them."""
@@ -179,11 +184,11 @@ def opened(
         if source.streams:
             compare.pin(source.connection)
         snapshot = snapshot_of(context, model)
-        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, desk)
+        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, desk) is not None
         stored = snapshot.encoders(desk) if attached else ()
         unkeyed = attached and not (model.unique_key or model.always or prepared.full)
         last = snapshot.boundary_to(desk) if unkeyed and prepared.cursor is not None else None
-        rejects = _open_rejects(context, prepared, desk)
+        rejects = _standing_rejects(context, prepared, desk)
         row = prepared.encoding.row
         baseline = Baseline(
             snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
@@ -247,7 +252,7 @@ def _rules(prepared: Prepared, max_line: int) -> Rules:
     )
 
 
-def _open_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnection) -> str | None:
+def _standing_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnection) -> str | None:
     """The rows that wait for somebody, as a table of the engine: as they are they do not go again, unless asked for."""
     import pyarrow as pa
 

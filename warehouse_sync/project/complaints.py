@@ -161,8 +161,8 @@ def _wrong(details: ErrorDetails, path: KeyPath, document: Document) -> str:
         node = document.nodes.get(path)
         if not isinstance(node, yaml.ScalarNode) or not node.tag.endswith(":str"):
             return _mistyped(path, document, f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
-        near = nearest(node.value, choices)
-        return f"{subject} must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{near}"
+        more = ", without quotes" if node.value in choices else nearest(node.value, choices)
+        return f"{subject} must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{more}"
     if kind in _LIMITS:
         return f"{subject} {_LIMITS[kind].format(**context)}"
     return _mistyped(path, document, _EXPECTED.get(kind, "another value"))

@@ -21,6 +21,7 @@ from warehouse_sync.project.environment import REFERENCE, SECRET_PREFIXES, expan
 KeyPath = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
+_COLLECTIONS = (_TAG + "map", _TAG + "seq")
 # dbt lets secret variables into profiles only; these are the sections that a profile would hold.
 _CONNECTIONS = ("warehouse", "userpilot", "state")
 _MOST_NODES = 20_000
@@ -177,7 +178,7 @@ class _Reader:
             return self.fault((), "the file is nested too deeply")
         if self.count > _MOST_NODES:
             return self.fault((), "the file is too large, or its aliases multiply")
-        if not node.tag.startswith(_TAG):
+        if not node.tag.startswith(_TAG) or (isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS):
             return self.fault(path, "`!` begins a YAML tag, and none is known here: quote a value that begins with it")
         self.open.append(node)
         try:

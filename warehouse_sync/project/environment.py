@@ -20,7 +20,7 @@ _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 REFERENCE = re.compile(
     rf"""
       (?P<escape> \$\$\{{ )
-    | \$\{{ (?P<shell> {_NAME} ) (?: :- (?P<shell_default> [^}}]* ) )? \}}
+    | \$\{{ (?P<shell> {_NAME} ) (?: :- (?P<shell_default> (?: [^}}$] | \$(?!\{{) )* ) )? \}}
     | \{{\{{ \s* env_var\( \s* (?P<quote> ['"] ) (?P<jinja> {_NAME} ) (?P=quote) \s*
       (?: , \s* (?: '(?P<single> [^'\\]* )' | "(?P<double> [^"\\]* )"
                     | (?P<bare> [0-9.]+ | [Tt]rue | [Ff]alse ) ) \s* )?
@@ -31,7 +31,10 @@ REFERENCE = re.compile(
     re.VERBOSE,
 )
 
-_BROKEN = "`${` does not begin a variable here: write ${NAME} or ${NAME:-default}, or $${ for the two characters"
+_BROKEN = (
+    "`${` does not begin a variable here: write ${NAME} or ${NAME:-default}, whose default is plain text, "
+    "or $${ for the two characters"
+)
 _OTHER = (
     "only {{ env_var('NAME') }} and {{ env_var('NAME', 'default') }} can stand in {{ }} here, without filters "
     "(a value is read as the type of its key); a text that holds {{ can come from a variable"

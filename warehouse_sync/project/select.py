@@ -72,11 +72,11 @@ def select(
 
 
 def unmatched(
-    models: Sequence[Model | BrokenModel], select: Sequence[str], around: Surroundings = NOWHERE
+    models: Sequence[Model | BrokenModel], select: Sequence[str], around: Surroundings = NOWHERE, verb: str = "selects"
 ) -> tuple[str, ...]:
     """A sentence for each selector that picks no enabled model, with what was meant perhaps: for warnings."""
     return tuple(
-        f"{selector} selects no enabled model{_meant(selector, models, around)}"
+        f"{selector} {verb} no enabled model{_meant(selector, models, around)}"
         for argument in select
         for selector in argument.split()
         if not any(model.enabled for model in filter(_intersection(selector, around), models))

@@ -32,7 +32,7 @@ _SYNTAX: tuple[tuple[str, str], ...] = (
      "indentation and the line above"),
     ("sequence entries are not allowed", "a list item (`- `) cannot stand here: put it on a line of its own"),
     ("block scalar", "after `|` and `>` the text begins on the next line, indented"),
-    ("flow (mapping|sequence).*end>", "this `{` or `[` is never closed"),
+    ("flow (mapping|sequence|node).*end>", "this `{` or `[` is never closed"),
     ("flow (mapping|sequence)", "inside `{…}` or `[…]` a comma is missing, or a special character is not quoted"),
     ("could not find expected ':'", f"this is neither a key nor a value; {SPACE_AFTER_COLON}"),
     ("another document", "a second document begins here: the file must hold one, so remove the `---`"),

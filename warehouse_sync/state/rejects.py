@@ -137,8 +137,8 @@ def list_rejects(
     return [Reject.from_row(row) for row in connection.execute(statement)]
 
 
-def count_open(connection: Connection, pipeline: str, run_id: int | None) -> dict[str, int]:
-    """Open rejects per model, of all runs or those that one run opened; models without any are left out."""
+def count_open(connection: Connection, pipeline: str) -> dict[str, int]:
+    """Open rejects per model; models without any are left out."""
     statement = (
         select(models.c.name, func.count())
         .join(rejects, rejects.c.model_id == models.c.id)
@@ -147,8 +147,6 @@ def count_open(connection: Connection, pipeline: str, run_id: int | None) -> dic
         .group_by(models.c.name)
         .order_by(models.c.name)
     )
-    if run_id is not None:
-        statement = statement.where(rejects.c.first_run == run_id)
     return {row[0]: row[1] for row in connection.execute(statement)}
 
 

@@ -92,7 +92,7 @@ class Run:
 class ModelState:
     """What is known about a model of which something was delivered or a window settled.
 
-    `cursor_column` and `cursor` are None until a window moved the cursor. `merged_batch` is the `delivery_seq` of the
+    `cursor_column` and `cursor` are None until a window moved the cursor. `merged_seq` is the `delivery_seq` of the
     last batch merged into the snapshot, 0 for none. `properties`: final name -> Userpilot type.
     """
 
@@ -104,7 +104,7 @@ class ModelState:
     properties: dict[str, str]
     settled_window_id: int | None
     settled_at: datetime | None
-    merged_batch: int
+    merged_seq: int
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> ModelState:

@@ -19,7 +19,7 @@ from warehouse_sync.state import windows as _windows
 from warehouse_sync.state.by_hand import ByHand
 from warehouse_sync.state.database import Database, open_database
 from warehouse_sync.state.lease import Lease
-from warehouse_sync.state.lifecycle import BatchState, JobState, RejectState, WindowState
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState, JobState, RejectState, WindowState
 from warehouse_sync.state.moves import JOB, move
 from warehouse_sync.state.rows import (
     Batch,
@@ -181,7 +181,7 @@ class Store:
 
     def batches_in_use(self, pipeline: str) -> list[Batch]:
         """Batches whose files somebody still needs: those not delivered yet, and those that no snapshot holds yet."""
-        needed = self.batches(pipeline, states=(BatchState.SEALED, BatchState.SENT, BatchState.HELD))
+        needed = self.batches(pipeline, states=UNSETTLED_BATCHES)
         for known in self.model_states(pipeline):
             needed += self.mergeable(pipeline, known.model)
         return needed
@@ -444,10 +444,10 @@ class Store:
         """The refused rows of a model that are not sent again as they are: open ones, and those that a person knows."""
         return self.rejects(pipeline, model=model, states=(RejectState.OPEN, RejectState.DISMISSED))
 
-    def reject_counts(self, pipeline: str, *, run_id: int | None = None) -> dict[str, int]:
-        """Open rejects per model; with `run_id`, those that this run opened."""
+    def reject_counts(self, pipeline: str) -> dict[str, int]:
+        """Open rejects per model."""
         with self._database.read() as connection:
-            return _rejects.count_open(connection, pipeline, run_id)
+            return _rejects.count_open(connection, pipeline)
 
     def repaired_counts(self, run_id: int) -> dict[str, int]:
         """Refused rows per model that this run found good again, sent, or gone from the source."""
