@@ -19,10 +19,10 @@ from warehouse_sync.delivery.packing import pack
 from warehouse_sync.delivery.quarantine import Quarantine
 from warehouse_sync.errors import AuthError, JobsOutOfReach, Outage, TimeLimit
 from warehouse_sync.observe.reporter import Silent
-from warehouse_sync.outbox import Limits, Outbox
+from warehouse_sync.outbox import BatchLimits, Outbox
 from warehouse_sync.patience import Patience
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, WindowState
-from warehouse_sync.state.rows import NewBatch, NewReject, NewWindow
+from warehouse_sync.state.rows import NewBatch, NewJob, NewReject, NewWindow
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.userpilot.job import RemoteJob
@@ -55,7 +55,7 @@ class Bench:
         window = self.store.begin_window(
             NewWindow(context.run_id, "p", model, event, "incremental", "c", None, NOW, "f", ("user_id",))
         )
-        with self.outbox.writer(model, window.id, Limits(rows, 10**6)) as writer:
+        with self.outbox.writer(model, window.id, BatchLimits(rows, 10**6)) as writer:
             for batch in range(batches):
                 lines = [line(event, f"{model}-{window.id}-{batch}-{row}") for row in range(rows)]
                 self.sent.update(lines)
@@ -72,7 +72,7 @@ class Bench:
         return window
 
     def deliver(self, *models: str, timing: Timing = QUICK, patience: Patience | None = None, **limits) -> Delivery:
-        bounds = Limits(limits.get("max_rows", 10_000), limits.get("max_bytes", 10**6))
+        bounds = BatchLimits(limits.get("max_rows", 10_000), limits.get("max_bytes", 10**6))
         with Client(self.url, limits.get("key", "sandbox-key"), user_agent="t", read_timeout=1) as client:
             patience = patience or Patience()
             delivery = Delivery(self.context(), client, bounds, timing, patience, self.destination)
@@ -270,7 +270,9 @@ def test_an_intent_that_a_killed_run_left_is_looked_for_first(bench):
     context = bench.context()
     (batch,) = bench.store.batches("p")
     job = bench.store.intend(
-        context.run_id, "p", bench.destination, [batch.id], sha256=batch.sha256, rows=batch.rows, bytes=batch.bytes
+        NewJob(
+            context.run_id, "p", bench.destination, [batch.id], sha256=batch.sha256, rows=batch.rows, bytes=batch.bytes
+        )
     )
     with Client(bench.sandbox.url, "sandbox-key", user_agent="t") as client:
         client.upload(job.filename, [bench.outbox.lines(batch.name)], batch.bytes)
@@ -283,7 +285,9 @@ def test_an_intent_that_never_left_is_lost_and_goes_again(bench):
     bench.window("users", EventType.IDENTIFY_USER)
     context = bench.context()
     (batch,) = bench.store.batches("p")
-    bench.store.intend(context.run_id, "p", bench.destination, [batch.id], sha256="s" * 64, rows=3, bytes=batch.bytes)
+    bench.store.intend(
+        NewJob(context.run_id, "p", bench.destination, [batch.id], sha256="s" * 64, rows=3, bytes=batch.bytes)
+    )
     bench.deliver("users")
     assert bench.imported() == bench.sent
     assert [done.state for done in bench.store.jobs("p")] == [JobState.LOST, JobState.COMPLETED]
@@ -473,7 +477,7 @@ def test_children_of_a_failed_job_travel_alone(bench):
     (child,) = bench.store.split(parent.id, children=[child], rejects=[rejected])
     sealed = bench.store.batches("p", states=[BatchState.SEALED])
     assert {batch.id for batch in sealed} == {other.id, child.id}
-    first = pack(sealed, Limits(100, 10**6))
+    first = pack(sealed, BatchLimits(100, 10**6))
     assert len(first) == 1
-    second = pack([batch for batch in sealed if batch.id != first[0].id], Limits(100, 10**6))
+    second = pack([batch for batch in sealed if batch.id != first[0].id], BatchLimits(100, 10**6))
     assert len(second) == 1

@@ -17,6 +17,7 @@ from warehouse_sync.delivery.reconcile import best
 from warehouse_sync.errors import JobsOutOfReach, Throttled, Unclear
 from warehouse_sync.patience import LONGEST_PAUSE, MOST_ASKED, Patience, growing_pause
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind
+from warehouse_sync.state.rows import NewJob
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.values import EventType
@@ -216,7 +217,9 @@ def test_rows_done_and_a_row_echoed(bench):
     (batch,) = bench.store.batches("p")
     delivery = bench.deliver()
     job = bench.store.intend(
-        bench.context().run_id, "p", bench.destination, [batch.id], sha256=batch.sha256, rows=4, bytes=batch.bytes
+        NewJob(
+            bench.context().run_id, "p", bench.destination, [batch.id], sha256=batch.sha256, rows=4, bytes=batch.bytes
+        )
     )
     row = json.loads(line(EventType.IDENTIFY_USER, "users-1-0-2"))
     echo = f'Bad: %{{"event_type" => "identify_user", "user_id" => "{row["user_id"]}"}}'

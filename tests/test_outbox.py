@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.errors import DiskError
-from warehouse_sync.outbox import KEY_COLUMNS, Limits, Outbox, SealedFile
+from warehouse_sync.outbox import KEY_COLUMNS, BatchLimits, Outbox, SealedFile
 
 
 def rows(lines: list[str], start: int = 0) -> pa.RecordBatch:
@@ -32,7 +32,7 @@ def rows(lines: list[str], start: int = 0) -> pa.RecordBatch:
     )
 
 
-def seal(home: Path, chunks: list[list[str]], limits: Limits) -> tuple[Outbox, list[SealedFile]]:
+def seal(home: Path, chunks: list[list[str]], limits: BatchLimits) -> tuple[Outbox, list[SealedFile]]:
     outbox = Outbox(home)
     start = 0
     with outbox.writer("users", 1, limits) as writer:
@@ -48,7 +48,7 @@ chunks_of_lines = st.lists(st.lists(st.text("ab\u00e9\U0001f600", max_size=9), m
 @settings(max_examples=60, deadline=None)
 @given(chunks=chunks_of_lines, max_rows=st.integers(1, 6), max_bytes=st.integers(1, 60))
 def test_any_rows_and_limits(tmp_path_factory, chunks, max_rows, max_bytes):
-    outbox, sealed = seal(tmp_path_factory.mktemp("home"), chunks, Limits(max_rows, max_bytes))
+    outbox, sealed = seal(tmp_path_factory.mktemp("home"), chunks, BatchLimits(max_rows, max_bytes))
     written = [outbox.lines(file.name).read_bytes() for file in sealed]
     assert b"".join(written).decode() == "".join(line + "\n" for chunk in chunks for line in chunk)
     for file, content in zip(sealed, written, strict=True):
@@ -63,7 +63,7 @@ def test_any_rows_and_limits(tmp_path_factory, chunks, max_rows, max_bytes):
 
 def test_a_sliced_batch_writes_only_its_own_lines(tmp_path):
     outbox = Outbox(tmp_path)
-    with outbox.writer("users", 1, Limits(10, 1000)) as writer:
+    with outbox.writer("users", 1, BatchLimits(10, 1000)) as writer:
         writer.write(rows(["zero", "one", "two", "three"]).slice(1, 2))
         (file,) = writer.close()
     assert outbox.lines(file.name).read_text() == "one\ntwo\n"
@@ -71,7 +71,7 @@ def test_a_sliced_batch_writes_only_its_own_lines(tmp_path):
 
 
 def test_files_are_private_and_complete(tmp_path):
-    outbox, (file,) = seal(tmp_path, [["a", "b"]], Limits(10, 1000))
+    outbox, (file,) = seal(tmp_path, [["a", "b"]], BatchLimits(10, 1000))
     assert sorted(path.name for path in (outbox.root / "users").iterdir()) == [
         "00000001-00000.keys.parquet",
         "00000001-00000.ndjson",
@@ -83,7 +83,7 @@ def test_files_are_private_and_complete(tmp_path):
 
 @pytest.mark.parametrize("harm", ["lines gone", "keys gone", "lines cut", "lines changed"])
 def test_a_damaged_batch_is_noticed(tmp_path, harm):
-    outbox, (file,) = seal(tmp_path, [["aaaa", "bbbb"]], Limits(10, 1000))
+    outbox, (file,) = seal(tmp_path, [["aaaa", "bbbb"]], BatchLimits(10, 1000))
     lines = outbox.lines(file.name)
     if harm == "lines gone":
         lines.unlink()
@@ -100,7 +100,7 @@ def test_an_error_leaves_no_file(tmp_path):
     outbox = Outbox(tmp_path)
 
     def killed() -> None:
-        with outbox.writer("users", 1, Limits(2, 1000)) as writer:
+        with outbox.writer("users", 1, BatchLimits(2, 1000)) as writer:
             writer.write(rows(["a", "b", "c", "d", "e"]))
             raise RuntimeError
 
@@ -116,7 +116,7 @@ def test_a_file_that_may_not_grow_is_our_error_and_leaves_no_file(tmp_path, line
     resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
     try:
         with pytest.raises(DiskError, match="File too large"):
-            seal(tmp_path, [["a", "b", "c"], [line] * 5], Limits(2, 9999))
+            seal(tmp_path, [["a", "b", "c"], [line] * 5], BatchLimits(2, 9999))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((outbox.root / "users").iterdir()) == []
@@ -129,12 +129,12 @@ def test_a_failing_sync_is_our_error(tmp_path, monkeypatch):
     outbox = Outbox(tmp_path)
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(DiskError, match="Input/output error"):
-        seal(tmp_path, [["a", "b", "c"]], Limits(2, 99))
+        seal(tmp_path, [["a", "b", "c"]], BatchLimits(2, 99))
     assert list((outbox.root / "users").iterdir()) == []
 
 
 def test_without_drops_lines_and_their_keys(tmp_path):
-    outbox, (file,) = seal(tmp_path, [["a", "", "c\u2028", "d"]], Limits(10, 1000))
+    outbox, (file,) = seal(tmp_path, [["a", "", "c\u2028", "d"]], BatchLimits(10, 1000))
     rest = outbox.without(file, [0, 3], "users/00000001-00000-r")
     assert rest is not None
     assert outbox.lines(rest.name).read_text(encoding="utf-8") == "\nc\u2028\n"
@@ -145,7 +145,7 @@ def test_without_drops_lines_and_their_keys(tmp_path):
 
 
 def test_sweep_removes_what_nobody_recorded(tmp_path):
-    outbox, sealed = seal(tmp_path, [["a", "b", "c"]], Limits(1, 1000))
+    outbox, sealed = seal(tmp_path, [["a", "b", "c"]], BatchLimits(1, 1000))
     (outbox.root / "users" / "00000002-00000.ndjson.tmp").write_text("half")
     assert outbox.sweep({sealed[1].name}) == 5
     assert outbox.is_whole(sealed[1].name, sealed[1].bytes, sealed[1].sha256)

@@ -23,7 +23,7 @@ from warehouse_sync.events.reasons import Reason, decode
 from warehouse_sync.extraction.extract import since_then
 from warehouse_sync.extraction.inside import delivered_inside
 from warehouse_sync.extraction.narrow import key_test
-from warehouse_sync.extraction.prepare import Policy, Request, prepare
+from warehouse_sync.extraction.prepare import Policy, Request, explained, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.merge import snapshot_of
 from warehouse_sync.observe.reporter import Reporter
@@ -334,9 +334,7 @@ def _rows(reading: OpenReading, max_line: int) -> list[dict[str, Any]]:
     try:
         found = reading.source.connection.sql(query).to_arrow_table()
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        explained = reading.warehouse.explain(error)
-        explained.path, explained.line = model.path, 0
-        raise explained from None
+        raise explained(model, reading.warehouse, error) from None
     rows: list[dict[str, Any]] = found.drop_columns(["order_of", "own_at", "inserted_at"]).to_pylist()
     beaten = {row["place"]: row["ambiguous"] for row in _losers(reading, found)}
     for row in rows:

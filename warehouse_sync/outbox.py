@@ -36,7 +36,7 @@ SEALING, IN_HAND = 4, 6
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """The unit of bookkeeping: rows and bytes of one batch."""
 
     max_rows: int
@@ -67,7 +67,7 @@ class Outbox:
         """The key file of that batch."""
         return self.root / f"{name}.keys.parquet"
 
-    def writer(self, model: str, window: int, limits: Limits, encoder: int = 1) -> BatchWriter:
+    def writer(self, model: str, window: int, limits: BatchLimits, encoder: int = 1) -> BatchWriter:
         """A writer of that window's batches, its row hashes of that version; use it in a `with` block."""
         folder = self.root / model
         with disk_errors(folder):
@@ -147,7 +147,7 @@ class BatchWriter:
     a small pool's work.
     """
 
-    def __init__(self, root: Path, prefix: str, limits: Limits, encoder: int) -> None:
+    def __init__(self, root: Path, prefix: str, limits: BatchLimits, encoder: int) -> None:
         self._about = {b"encoder": b"%d" % encoder}
         self._root = root
         self._prefix = prefix

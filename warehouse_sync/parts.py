@@ -18,7 +18,7 @@ from warehouse_sync.events.encode import PropertyLimits
 from warehouse_sync.extraction.guard import Guard
 from warehouse_sync.extraction.prepare import Policy, fingerprint_of
 from warehouse_sync.home import empty_spill
-from warehouse_sync.outbox import Limits
+from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.model import settings_from
 from warehouse_sync.project.render import render
@@ -42,7 +42,7 @@ def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping
         settings = replace(settings, vars={**settings.vars, **settings_vars})
     return Policy(
         settings=settings,
-        limits=Limits(config.batch.max_rows, config.batch.max_bytes),
+        limits=BatchLimits(config.batch.max_rows, config.batch.max_bytes),
         max_line=config.batch.max_line,
         property_limits=PropertyLimits(config.limits.max_properties, config.limits.max_name, config.limits.max_value),
         guard=Guard(

@@ -30,7 +30,7 @@ from warehouse_sync.home import claim_home
 from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.observe.words import counted
-from warehouse_sync.outbox import Limits, Outbox
+from warehouse_sync.outbox import BatchLimits, Outbox
 from warehouse_sync.parts import account_of, client_of, engine_of, identity_of, key_mark, shelf_of, warehouse_of
 from warehouse_sync.patience import Patience, growing_pause
 from warehouse_sync.project.config import Config
@@ -125,7 +125,7 @@ def run(
         )
         waits = config.delivery
         timing = Timing(waits.job_timeout, waits.busy_timeout, waits.grace, waits.max_splits)
-        limits = Limits(config.job.max_rows, config.job.max_bytes)
+        limits = BatchLimits(config.job.max_rows, config.job.max_bytes)
         delivery = Delivery(context, client, limits, timing, patience, destination)
         journal = Journal(held_back=held_back(config.dbt.require, policy.settings, models))
         runner = Runner(context, config, policy, options, delivery, patience, journal)

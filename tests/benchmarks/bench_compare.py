@@ -35,10 +35,11 @@ def main() -> None:
     from warehouse_sync.extraction.prepare import Policy, Request
     from warehouse_sync.merge import merge_delivered
     from warehouse_sync.observe.reporter import Silent
-    from warehouse_sync.outbox import Limits, Outbox
+    from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
     from warehouse_sync.project.units import Allowance
     from warehouse_sync.state.lifecycle import BatchState
+    from warehouse_sync.state.rows import NewJob
     from warehouse_sync.state.store import open_store
     from warehouse_sync.warehouses.base import Engine, open_warehouse
 
@@ -54,7 +55,7 @@ def main() -> None:
     (folder / "models" / "users.sql").write_text("{{ config(event='identify_user') }}\nSELECT * FROM users\n")
     settings = ModelSettings(path=folder / "models")
     (model,) = load_models(settings)
-    policy = Policy(settings, Limits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
+    policy = Policy(settings, BatchLimits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
     engine = Engine("512MB", None, folder / "spill")
     with open_store(f"sqlite:///{folder / 'state.db'}") as store:
         store.register_pipeline("bench", "id")
@@ -73,7 +74,7 @@ def main() -> None:
             sealed = store.batches("bench", states=[BatchState.SEALED])
             if sealed:
                 job = store.intend(
-                    run_id, "bench", destination, [b.id for b in sealed], sha256="0" * 64, rows=1, bytes=1
+                    NewJob(run_id, "bench", destination, [b.id for b in sealed], sha256="0" * 64, rows=1, bytes=1)
                 )
                 store.accept(
                     job.id, remote_id=f"imports:jobs:{job.id}", links=None, remote_status="queued", request_id=None

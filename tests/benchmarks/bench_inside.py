@@ -123,10 +123,11 @@ def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[],
     from warehouse_sync.extraction.prepare import Policy, Request
     from warehouse_sync.merge import merge_delivered
     from warehouse_sync.observe.reporter import Silent
-    from warehouse_sync.outbox import Limits, Outbox
+    from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
     from warehouse_sync.project.units import Allowance
     from warehouse_sync.state.lifecycle import BatchState
+    from warehouse_sync.state.rows import NewJob
     from warehouse_sync.state.store import open_store
     from warehouse_sync.warehouses.base import Engine, open_warehouse
     from warehouse_sync.warehouses.keeper import Shelf
@@ -136,7 +137,7 @@ def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[],
     (models / "users.sql").write_text("{{ config(event='identify_user') }}\nSELECT * FROM users\n")
     settings = ModelSettings(path=models)
     (model,) = load_models(settings)
-    policy = Policy(settings, Limits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
+    policy = Policy(settings, BatchLimits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
     engine = Engine("512MB", None, folder / "spill")
     shelf = None if schema is None else Shelf(bed.kind, bed.settings, engine, schema)
     # It stays open until the process ends.
@@ -158,7 +159,7 @@ def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[],
     def merge() -> float:
         sealed = [batch.id for batch in store.batches("bench", states=[BatchState.SEALED])]
         if sealed:
-            job = store.intend(run_id, "bench", destination, sealed, sha256="0" * 64, rows=1, bytes=1)
+            job = store.intend(NewJob(run_id, "bench", destination, sealed, sha256="0" * 64, rows=1, bytes=1))
             name = f"imports:jobs:{job.id}"
             store.accept(job.id, remote_id=name, links=None, remote_status="queued", request_id=None)
             store.complete(job.id, answer={}, total_rows=None)

@@ -108,7 +108,7 @@ def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] |
     from warehouse_sync.extraction.guard import Guard
     from warehouse_sync.extraction.prepare import Policy, Request
     from warehouse_sync.observe.reporter import Silent
-    from warehouse_sync.outbox import Limits, Outbox
+    from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
     from warehouse_sync.project.units import Allowance
     from warehouse_sync.state.store import open_store
@@ -127,7 +127,7 @@ def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] |
         store.register_pipeline("bench", "id")
         run_id = store.begin_run("bench", "run", {}, "0")
         context = RunContext("bench", home, run_id, store, Outbox(home), engine, Silent())
-        policy = Policy(settings, Limits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
+        policy = Policy(settings, BatchLimits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
         began = time.perf_counter()
         if source == "arrow":
             warehouse = ArrowWarehouse(folder / "w.arrow", engine)

@@ -14,7 +14,7 @@ from servers import PASSWORD, Server
 from sqlalchemy import URL, Engine, create_engine, text
 
 from warehouse_sync.state.lifecycle import RejectKind
-from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject, NewWindow, Window
+from warehouse_sync.state.rows import Batch, Job, NewBatch, NewJob, NewReject, NewWindow, Window
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.state.tables import SCHEMA, metadata
 from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
@@ -87,13 +87,15 @@ class World:
     def intend(self, batches: Sequence[Batch]) -> Job:
         """A job before its upload."""
         return self.store.intend(
-            self.run,
-            self.pipeline,
-            self.destination,
-            [batch.id for batch in batches],
-            sha256="cd" * 32,
-            rows=sum(batch.rows for batch in batches),
-            bytes=sum(batch.bytes for batch in batches),
+            NewJob(
+                self.run,
+                self.pipeline,
+                self.destination,
+                [batch.id for batch in batches],
+                sha256="cd" * 32,
+                rows=sum(batch.rows for batch in batches),
+                bytes=sum(batch.bytes for batch in batches),
+            )
         )
 
     def accepted(self, batches: Sequence[Batch]) -> Job:

@@ -28,7 +28,7 @@ print(len(store.pipelines()))
 
 WORK = """
 import sys
-from warehouse_sync.state.rows import NewBatch, NewReject, NewWindow
+from warehouse_sync.state.rows import NewBatch, NewJob, NewReject, NewWindow
 from warehouse_sync.state.store import open_store
 from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType, utc_now
 url, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -46,7 +46,7 @@ with open_store(url) as store:
             cursor_to=CursorValue(CursorKind.INTEGER, str(number)), properties={},
         )
         [batch] = store.batches(name, window_id=window.id)
-        job = store.intend(run, name, home.id, [batch.id], sha256="b" * 64, rows=1, bytes=1)
+        job = store.intend(NewJob(run, name, home.id, [batch.id], sha256="b" * 64, rows=1, bytes=1))
         store.accept(job.id, remote_id="r", links=None, remote_status="queued", request_id=None)
         store.complete(job.id, answer={}, total_rows=1)
     store.end_run(run, 0, [])

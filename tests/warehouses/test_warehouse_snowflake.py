@@ -19,7 +19,7 @@ from servers import PASSWORD, free_port, session_parameters, snowflake_server
 
 from warehouse_sync.errors import ConnectionLost, ModelError, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors, snowflake_types
-from warehouse_sync.warehouses.base import NUMBER_AS_TEXT, open_warehouse
+from warehouse_sync.warehouses.base import NUMBER_AS_TEXT, open_warehouse, stored_schema
 from warehouse_sync.warehouses.feed import Feed
 from warehouse_sync.warehouses.snowflake import SnowflakeWarehouse
 from warehouse_sync.warehouses.snowflake_login import arguments
@@ -38,7 +38,7 @@ class Meta:
 def through(meta: Meta, chunk: pa.Array) -> list[Any]:
     """A column's values as the engine gets them."""
     column = snowflake_types.column_of(meta)
-    schema = snowflake_types.stored_schema([column])
+    schema = stored_schema(pa.schema([column.field]))
     table = pa.Table.from_arrays([chunk], names=["X"])
     return [value for batch in snowflake_types.conform(table, schema) for value in batch.column(0).to_pylist()]
 
@@ -95,7 +95,7 @@ def test_what_the_server_casts(meta: Meta, cast: str, hint: bytes | None) -> Non
 def golden(meta: Meta, *chunks: pa.Array) -> list[str]:
     """A column's values as JSON text, in any order, from chunks of several Arrow types to the line."""
     column = snowflake_types.column_of(meta)
-    schema = snowflake_types.stored_schema([column])
+    schema = stored_schema(pa.schema([column.field]))
     tables = [pa.Table.from_arrays([chunk], names=["X"]) for chunk in chunks]
     batches = (batch for table in tables for batch in snowflake_types.conform(table, schema))
     feed = Feed(ENGINE, schema, batches)

@@ -36,10 +36,10 @@ from warehouse_sync.errors import (
     WarehouseSyncError,
 )
 from warehouse_sync.observe.words import counted
-from warehouse_sync.outbox import Limits
+from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.patience import UPLOAD_GRACE, Patience, growing_pause
 from warehouse_sync.state.lifecycle import IN_FLIGHT, BatchState, JobState
-from warehouse_sync.state.rows import Batch, Job
+from warehouse_sync.state.rows import Batch, Job, NewJob
 from warehouse_sync.userpilot.job import FAILED, RemoteJob
 
 if TYPE_CHECKING:
@@ -56,7 +56,13 @@ class Delivery:
     """The delivering half of one run."""
 
     def __init__(
-        self, context: RunContext, client: Client, limits: Limits, timing: Timing, patience: Patience, destination: int
+        self,
+        context: RunContext,
+        client: Client,
+        limits: BatchLimits,
+        timing: Timing,
+        patience: Patience,
+        destination: int,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -171,15 +177,9 @@ class Delivery:
         content = self._hash(batches)
         found = self._reconciler.arrived_before(batches[0], content, size)
         self._context.still_ours()
-        job = self._store.intend(
-            self._context.run_id,
-            self._context.pipeline,
-            self._destination,
-            [batch.id for batch in batches],
-            sha256=content,
-            rows=rows,
-            bytes=size,
-        )
+        ids, pipeline = [batch.id for batch in batches], self._context.pipeline
+        new = NewJob(self._context.run_id, pipeline, self._destination, ids, content, rows, size)
+        job = self._store.intend(new)
         reach("after_intent")
         found = found or self._reconciler.listed_already(job)
         if found is None:
@@ -250,7 +250,7 @@ class Delivery:
         self._store.fail(job.id, answer={"status": error.status}, reason=error.message)
         if too_large:
             self._too_large = job.bytes // 2
-            self._limits = Limits(self._limits.max_rows, self._too_large)
+            self._limits = BatchLimits(self._limits.max_rows, self._too_large)
             self._say("job_too_large", f"{error.message}; going on with smaller jobs", level="warn", bytes=job.bytes)
             return
         self._blame(batches, error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from warehouse_sync.outbox import Limits
+from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.state.rows import Batch
 
 
-def pack(sealed: Sequence[Batch], limits: Limits, suspects: Mapping[int, int] | None = None) -> list[Batch]:
+def pack(sealed: Sequence[Batch], limits: BatchLimits, suspects: Mapping[int, int] | None = None) -> list[Batch]:
     """The batches of the next job: companies, users, then events, oldest first, as many as the limits of a job allow.
 
     What came of a failed job travels alone, or with those it failed with (`suspects`: batch -> group), so that nobody

@@ -16,7 +16,7 @@ from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.events.shapes import type_name
 from warehouse_sync.extraction.guard import Guard
 from warehouse_sync.extraction.narrow import Recall, key_test
-from warehouse_sync.outbox import Limits
+from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
 from warehouse_sync.project.template import header_call
@@ -33,7 +33,7 @@ class Policy:
     """The YAML's rules for extraction: how models render, sizes of batches and lines, what stops a model."""
 
     settings: ModelSettings
-    limits: Limits
+    limits: BatchLimits
     max_line: int
     guard: Guard
     drift: str = "error"
@@ -261,6 +261,13 @@ def around(model: Model) -> Iterator[None]:
     except WarehouseError as error:
         error.path, error.line = model.path, 0
         raise
+
+
+def explained(model: Model, warehouse: Warehouse, error: Exception) -> WarehouseError:
+    """An error of the query around the model's, in this program's words; a line would be one of that query."""
+    found = warehouse.explain(error)
+    found.path, found.line = model.path, 0
+    return found
 
 
 def one_row(model: Model, warehouse: Warehouse, query: str) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Note, Reason, decode
 from warehouse_sync.extraction.inside import Inside, compare_inside
-from warehouse_sync.extraction.prepare import Prepared, around, cursor_name
+from warehouse_sync.extraction.prepare import Prepared, around, cursor_name, explained
 from warehouse_sync.merge import check_snapshot, snapshot_of
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import NewReject
@@ -79,14 +79,14 @@ class OpenReading:
             query = self._statement(self._read(), max_line)
             stream = self.source.connection.sql(query).to_arrow_reader(ROWS_A_VECTOR)
         except duckdb.Error as error:
-            raise self._explain(error) from None
+            raise explained(self.prepared.model, self.warehouse, error) from None
         while True:
             try:
                 batch = stream.read_next_batch()
             except StopIteration:
                 break
             except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise self._explain(error) from None
+                raise explained(self.prepared.model, self.warehouse, error) from None
             rows = self.aside.take(batch)
             if rows is not None:
                 yield rows
@@ -149,12 +149,6 @@ class OpenReading:
         found[Note.EVENT_CHANGED] += self.aside.stayed.differing
         return {note: rows for note, rows in found.items() if rows}
 
-    def _explain(self, error: Exception) -> ModelError:
-        explained = self.warehouse.explain(error)
-        # A line would be one of the query around the model's.
-        explained.path, explained.line = self.prepared.model.path, 0
-        return explained
-
 
 def ambiguous_of(losers: pa.Table | None) -> list[dict[str, Any]]:
     """The refused rows among those that do not stand for their key."""
@@ -205,9 +199,7 @@ def opened(
             yield OpenReading(prepared, source, baseline, reading, warehouse, inside)
     except duckdb.Error as error:
         # Out of memory or disk, beside the stream.
-        explained = warehouse.explain(error)
-        explained.path = model.path
-        raise explained from None
+        raise explained(model, warehouse, error) from None
     finally:
         # Of a connection that is closed already nothing is left, and the first error is the one to see.
         with suppress(duckdb.ConnectionException):

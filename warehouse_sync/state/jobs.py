@@ -18,7 +18,7 @@ from warehouse_sync.state.lifecycle import (
     RejectState,
 )
 from warehouse_sync.state.moves import BATCH, JOB, move
-from warehouse_sync.state.rows import Batch, Job, JobHistory, NewReject, RunHistory
+from warehouse_sync.state.rows import Batch, Job, JobHistory, NewJob, NewReject, RunHistory
 from warehouse_sync.state.tables import batches, job_batches, jobs, models
 from warehouse_sync.state.tables import pipelines as pipeline_table
 from warehouse_sync.state.tables import windows as window_table
@@ -59,45 +59,34 @@ def jobs_of_batch(connection: Connection, batch_id: int) -> list[Job]:
     return [Job.from_row(row) for row in rows]
 
 
-def intend(
-    connection: Connection,
-    run_id: int,
-    pipeline: str,
-    destination_id: int,
-    batch_ids: Sequence[int],
-    *,
-    sha256: str,
-    rows: int,
-    bytes_: int,
-    now: datetime,
-) -> int:
-    """A new job in `intent` that covers sealed batches in the order given; returns its id."""
-    if not batch_ids or len(set(batch_ids)) != len(batch_ids):
+def intend(connection: Connection, new: NewJob, now: datetime) -> int:
+    """A new job in `intent` that covers these sealed batches; returns its id."""
+    if not new.batch_ids or len(set(new.batch_ids)) != len(new.batch_ids):
         raise ValueError("a job covers one batch or more, each once")
     flying = connection.execute(
         select(jobs.c.filename, jobs.c.state).where(
-            jobs.c.destination_id == destination_id, jobs.c.state.in_(list(IN_FLIGHT))
+            jobs.c.destination_id == new.destination_id, jobs.c.state.in_(list(IN_FLIGHT))
         )
     ).first()
     if flying is not None:
         raise IllegalMove(f"job {flying.filename} of this destination is still {flying.state}; one at a time")
-    owner = pipelines.pipeline_id(connection, pipeline)
+    owner = pipelines.pipeline_id(connection, new.pipeline)
     number = pipelines.next_number(connection, owner, "job_number")
     statement = insert(jobs).values(
         pipeline_id=owner,
-        run_id=run_id,
-        destination_id=destination_id,
+        run_id=new.run_id,
+        destination_id=new.destination_id,
         number=number,
-        filename=f"{pipeline}-{number:06d}-{sha256[:12]}.ndjson",
-        sha256=sha256,
-        rows=rows,
-        bytes=bytes_,
+        filename=f"{new.pipeline}-{number:06d}-{new.sha256[:12]}.ndjson",
+        sha256=new.sha256,
+        rows=new.rows,
+        bytes=new.bytes,
         state=JobState.INTENT,
         intended_at=now,
     )
     job_id = int(connection.execute(statement.returning(jobs.c.id)).scalar_one())
-    move(connection, BATCH, batch_ids, BatchState.SENT, job_id=job_id)
-    pairs = [{"job_id": job_id, "batch_id": batch, "position": at} for at, batch in enumerate(batch_ids)]
+    move(connection, BATCH, new.batch_ids, BatchState.SENT, job_id=job_id)
+    pairs = [{"job_id": job_id, "batch_id": batch, "position": at} for at, batch in enumerate(new.batch_ids)]
     connection.execute(insert(job_batches), pairs)
     return job_id
 

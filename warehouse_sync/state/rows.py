@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -251,6 +252,19 @@ class Job:
             row.bytes, row.state, row.remote_id, row.links, row.remote_status, row.request_id, row.total_rows,
             row.reason, dict(row.answer or {}), row.intended_at, row.accepted_at, row.observed_at, row.ended_at,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """An upload that is about to be tried: sealed batches in the order of its file, and that file's content."""
+
+    run_id: int
+    pipeline: str
+    destination_id: int
+    batch_ids: Sequence[int]
+    sha256: str
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True)

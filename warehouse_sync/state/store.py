@@ -27,6 +27,7 @@ from warehouse_sync.state.rows import (
     Job,
     ModelState,
     NewBatch,
+    NewJob,
     NewReject,
     NewWindow,
     Pipeline,
@@ -290,33 +291,13 @@ class Store:
 
     # Jobs
 
-    def intend(
-        self,
-        run_id: int,
-        pipeline: str,
-        destination_id: int,
-        batch_ids: Sequence[int],
-        *,
-        sha256: str,
-        rows: int,
-        bytes: int,
-    ) -> Job:
-        """Record a job before its upload: `sealed` batches become `sent`, in the order of the file.
+    def intend(self, new: NewJob) -> Job:
+        """Record a job before its upload: its `sealed` batches become `sent`.
 
         IllegalMove while another job of the destination is in flight.
         """
         with self._database.write() as connection:
-            job_id = _jobs.intend(
-                connection,
-                run_id,
-                pipeline,
-                destination_id,
-                batch_ids,
-                sha256=sha256,
-                rows=rows,
-                bytes_=bytes,
-                now=self._clock(),
-            )
+            job_id = _jobs.intend(connection, new, self._clock())
             return _known(_jobs.job(connection, job_id))
 
     def accept(

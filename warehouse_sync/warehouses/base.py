@@ -24,6 +24,20 @@ NUMBER_AS_TEXT = "NUMERIC"
 """The native type of a text column whose texts are numbers: they are spliced into the line as they are."""
 
 
+def hinted(name: str, type_: pa.DataType, hint: str) -> pa.Field:
+    """A field whose native type says what its values are."""
+    import pyarrow as pa
+
+    return pa.field(name, type_, metadata={NATIVE_TYPE: hint.encode()})
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that the engine reads: types that only name themselves are what they are stored as."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.name, getattr(field.type, "storage_type", field.type)) for field in schema])
+
+
 @dataclass(frozen=True)
 class Engine:
     """Limits of the embedded DuckDB: memory (a DuckDB size text), threads (None: all), folder for what does not fit."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, name_literal
+from warehouse_sync.warehouses.base import NUMBER_AS_TEXT, hinted, name_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def column_of(field: pa.Field) -> Column:
         typmod = -1 if kind == "money" else int(metadata.get(b"POSTGRESQL:typmod", b"-1"))
         return _numeric(field, plain.cast, typmod)
     if cast in ("to_json({x})", _NUMBERS) or kind in ("json", "jsonb"):
-        return Column(plain.cast, _hinted(field.name, pa.string(), "JSON"), name)
+        return Column(plain.cast, hinted(field.name, pa.string(), "JSON"), name)
     if kind == "oid":
         return Column(plain.cast, pa.field(field.name, pa.int64()), name)
     if cast != "{x}":
@@ -95,7 +95,7 @@ def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:
         return Column(cast, pa.field(field.name, pa.decimal128(whole, 0)), f"TRY_CAST({name} AS DECIMAL({whole}, 0))")
     # Not a plain string: as a cursor its values would be compared as text.
     opaque = pa.opaque(pa.string(), "numeric", "PostgreSQL")
-    return Column(cast, _hinted(field.name, opaque, NUMBER_AS_TEXT), name)
+    return Column(cast, hinted(field.name, opaque, NUMBER_AS_TEXT), name)
 
 
 def _infinite(name: str, type_: pa.DataType) -> str:
@@ -110,12 +110,6 @@ def _infinite(name: str, type_: pa.DataType) -> str:
         kind = "TIMESTAMP" if type_.tz is None else "TIMESTAMPTZ"
     ends = f"WHEN {number} < {never} THEN 'infinity'::{kind} WHEN {number} = {never} THEN '-infinity'::{kind}"
     return f"CASE {ends} ELSE {name} END"
-
-
-def _hinted(name: str, type_: pa.DataType, hint: str) -> pa.Field:
-    import pyarrow as pa
-
-    return pa.field(name, type_, metadata={NATIVE_TYPE: hint.encode()})
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

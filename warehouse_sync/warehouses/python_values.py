@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT
+from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, hinted, stored_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,19 +35,12 @@ def field_of(name: str, values: Sequence[Any]) -> pa.Field | None:
     raise _mixed(name, kinds)
 
 
-def hinted(name: str, hint: str) -> pa.Field:
-    """Text of which the native type says what it is."""
-    import pyarrow as pa
-
-    return pa.field(name, pa.string(), metadata={NATIVE_TYPE: hint.encode()})
-
-
 def numbers(name: str) -> pa.Field:
     """Text of numbers; not a plain string, since as a cursor its values would be compared as text."""
     import pyarrow as pa
 
     opaque = pa.opaque(pa.string(), "numeric", "Python")
-    return pa.field(name, opaque, metadata={NATIVE_TYPE: NUMBER_AS_TEXT.encode()})
+    return hinted(name, opaque, NUMBER_AS_TEXT)
 
 
 def _rules() -> list[tuple[set[type], Callable[[str, Sequence[Any]], pa.Field]]]:
@@ -68,8 +61,8 @@ def _rules() -> list[tuple[set[type], Callable[[str, Sequence[Any]], pa.Field]]]
         ({time}, of(pa.time64("us"))),
         ({timedelta}, of(pa.duration("us"))),
         ({bytes, bytearray, memoryview}, of(pa.binary())),
-        ({UUID}, lambda name, _values: hinted(name, "UUID")),
-        ({dict, list, tuple}, lambda name, _values: hinted(name, "JSON")),
+        ({UUID}, lambda name, _values: hinted(name, pa.string(), "UUID")),
+        ({dict, list, tuple}, lambda name, _values: hinted(name, pa.string(), "JSON")),
     ]
 
 
@@ -96,13 +89,6 @@ def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     arrays = [array_of(values, field, to.type) for values, field, to in zip(columns, schema, stored, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=stored)
-
-
-def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that the engine reads."""
-    import pyarrow as pa
-
-    return pa.schema([pa.field(field.name, getattr(field.type, "storage_type", field.type)) for field in schema])
 
 
 def array_of(values: Sequence[Any], field: pa.Field, type_: pa.DataType) -> pa.Array:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
-from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed
+from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed, stored_schema
 from warehouse_sync.warehouses.beside import Beside
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
@@ -60,11 +60,13 @@ class SnowflakeWarehouse:
 
     def open(self, sql: str) -> Source:
         """See `Warehouse.open`; one chunk of the result at a time."""
+        import pyarrow as pa
+
         columns = self._columns(sql)
         plain = all(column.cast == name_literal(column.field.name) for column in columns)
         casts = ", ".join(f"{column.cast} AS {name_literal(column.field.name)}" for column in columns)
         cursor = self._execute(sql if plain else f"SELECT {casts} FROM (\n{sql}\n) AS model")
-        schema = types.stored_schema(columns)
+        schema = stored_schema(pa.schema([column.field for column in columns]))
         feed = Feed(self._engine, schema, _batches(cursor, schema))
         self._reading = cursor, feed
         return feed.source

@@ -8,12 +8,12 @@ they are excluded; DECFLOAT, intervals, VECTOR, MAP and FILE are cast by the ser
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, name_literal
+from warehouse_sync.warehouses.base import NUMBER_AS_TEXT, hinted, name_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,13 +52,13 @@ def column_of(meta: Any) -> Column:
     if kind == "FIXED":
         if meta.precision is None or meta.scale is None:  # DECFLOAT
             opaque = pa.opaque(pa.string(), "decfloat", "Snowflake")
-            return Column(f"TO_VARCHAR({name})", _hinted(meta.name, opaque, NUMBER_AS_TEXT))
+            return Column(f"TO_VARCHAR({name})", hinted(meta.name, opaque, NUMBER_AS_TEXT))
         narrow = meta.scale == 0 and meta.precision <= _LONGEST_INT64
         return Column(name, pa.field(meta.name, pa.int64() if narrow else pa.decimal128(meta.precision, meta.scale)))
     if kind in ("VARIANT", "OBJECT", "ARRAY", "VECTOR", "MAP", "FILE"):
-        return Column(_CASTS.get(kind, "{x}").format(x=name), _hinted(meta.name, pa.string(), "JSON"))
+        return Column(_CASTS.get(kind, "{x}").format(x=name), hinted(meta.name, pa.string(), "JSON"))
     if kind in ("GEOGRAPHY", "GEOMETRY"):
-        return Column(name, _hinted(meta.name, pa.binary(), kind))
+        return Column(name, hinted(meta.name, pa.binary(), kind))
     types = {
         "REAL": pa.float64(),
         "DATE": pa.date32(),
@@ -71,14 +71,6 @@ def column_of(meta: Any) -> Column:
         "BOOLEAN": pa.bool_(),
     }
     return Column(_CASTS.get(kind, "{x}").format(x=name), pa.field(meta.name, types.get(kind, pa.string())))
-
-
-def stored_schema(columns: Sequence[Column]) -> pa.Schema:
-    """The schema that the engine reads."""
-    import pyarrow as pa
-
-    fields = [column.field for column in columns]
-    return pa.schema([pa.field(field.name, getattr(field.type, "storage_type", field.type)) for field in fields])
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -107,9 +99,3 @@ def _cast(column: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_timestamp(to) and pa.types.is_timestamp(column.type) and column.type.tz is None and to.tz:
         column = pc.assume_timezone(column, "UTC")
     return column.cast(options=pc.CastOptions(target_type=to, allow_time_truncate=True))
-
-
-def _hinted(name: str, type_: pa.DataType, hint: str) -> pa.Field:
-    import pyarrow as pa
-
-    return pa.field(name, type_, metadata={NATIVE_TYPE: hint.encode()})

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import python_values
-from warehouse_sync.warehouses.base import Engine, Source, dialect_of_url, line_naming, not_installed
+from warehouse_sync.warehouses.base import (
+    Engine,
+    Source,
+    dialect_of_url,
+    hinted,
+    line_naming,
+    not_installed,
+    stored_schema,
+)
 from warehouse_sync.warehouses.beside import Beside
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
@@ -108,7 +116,7 @@ class SqlAlchemyWarehouse:
         except SQLAlchemyError as error:
             raise self._failed(error) from None
         self._exhausted = False
-        feed = Feed(self._engine, python_values.stored_schema(schema), self._batches(result, schema))
+        feed = Feed(self._engine, stored_schema(schema), self._batches(result, schema))
         self._open = feed, result
         return feed.source
 
@@ -310,7 +318,7 @@ def mysql_field(item: Any) -> pa.Field | None:
         precision = length - (1 if scale else 0)
         return pa.field(name, pa.decimal128(precision, scale)) if precision <= 38 else python_values.numbers(name)
     if code == 245:
-        return python_values.hinted(name, "JSON")
+        return hinted(name, pa.string(), "JSON")
     types = {
         **dict.fromkeys((1, 2, 3, 9, 13), pa.int64()),
         8: pa.decimal128(20, 0),
