@@ -8,15 +8,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-from harness import ROOT, CommandLine, Project, is_foreign
+from harness import (
+    ROOT,
+    CommandLine,
+    Project,
+    duckdb_file,
+    is_foreign,
+    layout_of_a_store,
+    make_stores_from,
+    share_statements,
+)
 
 if TYPE_CHECKING:
+    from servers import Server
+
     from warehouse_sync.userpilot.sandbox import Sandbox
 
 # The same examples everywhere, so that a red suite means a changed program. New ones: `--hypothesis-profile=explore`.
@@ -39,8 +51,41 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where the environment forbids Python to keep what it compiles, the processes that tests start share a folder.
+
+    Otherwise each of them would compile the whole program again.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode and sys.pycache_prefix is None:
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp().parent / "compiled"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_statements() -> Iterator[None]:
+    """The stores of this process compile their statements once."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_statements(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The layout of the state store, as its migrations make it."""
+    return layout_of_a_store(tmp_path_factory.mktemp("layout") / "state.db")
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> CommandLine:
+def quick_stores(shared_statements: None, layout: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's own SQLite state stores cost little in this process."""
+    make_stores_from(layout, monkeypatch)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, quick_stores: None) -> CommandLine:
     """The command line in an empty folder."""
     return CommandLine(tmp_path)
 
@@ -54,19 +99,28 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def small_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The warehouse of `project`, made once; only to be copied."""
+    path = tmp_path_factory.mktemp("small") / "warehouse.duckdb"
+    with duckdb_file(path) as connection:
+        connection.execute(
+            "CREATE TABLE users (id VARCHAR, plan VARCHAR, changed TIMESTAMP);"
+            "INSERT INTO users VALUES ('u1', 'free', '2025-01-01 10:00'), ('u2', 'pro', '2025-01-02 10:00'),"
+            " ('u3', NULL, '2025-01-03 10:00');"
+            "CREATE TABLE events (user_id VARCHAR, name VARCHAR, happened TIMESTAMP);"
+            "INSERT INTO events SELECT 'u' || (1 + i % 3), 'opened', TIMESTAMP '2025-01-05' + i * INTERVAL 1 MINUTE"
+            " FROM range(4) AS numbers(i)"
+        )
+    return path
+
+
 @pytest.fixture
-def project(tmp_path: Path, cli: CommandLine, sandbox: Sandbox) -> Project:
+def project(tmp_path: Path, cli: CommandLine, sandbox: Sandbox, small_warehouse: Path) -> Project:
     """A project with two small models, `users` (3 rows) and `events` (4 rows), on a running sandbox."""
     project = Project(tmp_path, cli, sandbox.url, sandbox.api_key)
     project.write_config()
-    project.execute(
-        "CREATE TABLE users (id VARCHAR, plan VARCHAR, changed TIMESTAMP)",
-        "INSERT INTO users VALUES ('u1', 'free', '2025-01-01 10:00'), ('u2', 'pro', '2025-01-02 10:00'),"
-        " ('u3', NULL, '2025-01-03 10:00')",
-        "CREATE TABLE events (user_id VARCHAR, name VARCHAR, happened TIMESTAMP)",
-        "INSERT INTO events SELECT 'u' || (1 + i % 3), 'opened', TIMESTAMP '2025-01-05' + i * INTERVAL 1 MINUTE"
-        " FROM range(4) AS numbers(i)",
-    )
+    shutil.copy(small_warehouse, project.warehouse)
     project.write_model(
         "users",
         """\
@@ -82,6 +136,24 @@ def project(tmp_path: Path, cli: CommandLine, sandbox: Sandbox) -> Project:
         """,
     )
     return project
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server on loopback, one for all rooms: every test makes a database or a schema of its own in it."""
+    from servers import postgres_server
+
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB server on loopback, one for all rooms."""
+    from servers import mariadb_server
+
+    with mariadb_server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from sqlalchemy import Connection, Engine
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 60
@@ -28,6 +35,78 @@ KEPT = ("WAREHOUSE_SYNC_TEST_",)
 def is_foreign(name: str) -> bool:
     """True for a variable that could change what a test sees."""
     return (name.startswith(OURS) and not name.startswith(KEPT)) or name in FOREIGN
+
+
+@functools.cache
+def _duckdb() -> DuckDBPyConnection:
+    import duckdb
+
+    atexit.register(_duckdb.cache_clear)
+    return duckdb.connect()
+
+
+def duckdb_session() -> DuckDBPyConnection:
+    """A session in this process's one DuckDB: to make a database costs more than most tests do in it."""
+    return _duckdb().cursor()
+
+
+@contextmanager
+def duckdb_file(path: Path) -> Iterator[DuckDBPyConnection]:
+    """A session whose database is that file, made if it is missing; at the end the file is whole and closed."""
+    with duckdb_session() as outside:
+        place = str(path).replace("'", "''")
+        outside.execute(f"ATTACH '{place}' AS warehouse")
+        try:
+            with outside.cursor() as inside:
+                inside.execute("USE warehouse")
+                yield inside
+        finally:
+            outside.execute("DETACH warehouse")
+
+
+def share_statements(patch: pytest.MonkeyPatch) -> None:
+    """Let the SQLite state stores of this process share what SQLAlchemy has compiled.
+
+    A command opens one store. Tests open thousands, and each would compile the same hundred statements anew.
+    """
+    from warehouse_sync.state import database
+
+    make = database.create_engine
+    first = make("sqlite://")
+    first.connect().close()
+
+    def create_engine(*words: Any, **options: Any) -> Engine:
+        engine = make(*words, **options)
+        if engine.dialect.name == "sqlite":
+            engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
+        return engine
+
+    patch.setattr(database, "create_engine", create_engine)
+
+
+def layout_of_a_store(path: Path) -> list[str]:
+    """What the migrations make of an empty SQLite file, as SQL."""
+    from warehouse_sync.state.store import open_store
+
+    open_store(f"sqlite:///{path}").close()
+    with closing(sqlite3.connect(path)) as store:
+        return [line for line in store.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+def make_stores_from(layout: Sequence[str], patch: pytest.MonkeyPatch) -> None:
+    """Let a new SQLite store be made of this SQL: what the migrations do is proven in `tests/state`."""
+    from warehouse_sync.state import database
+
+    migrate = database._migrate
+
+    def make(connection: Connection, where: str) -> None:
+        if connection.dialect.name != "sqlite" or database._revision(connection, where) is not None:
+            migrate(connection, where)
+            return
+        for statement in layout:
+            connection.exec_driver_sql(statement)
+
+    patch.setattr(database, "_migrate", make)
 
 
 @dataclass(frozen=True)
@@ -160,9 +239,7 @@ class Project:
 
     def execute(self, *statements: str) -> None:
         """Change the warehouse."""
-        import duckdb
-
-        with duckdb.connect(str(self.warehouse)) as connection:
+        with duckdb_file(self.warehouse) as connection:
             for statement in statements:
                 connection.execute(statement)
 

@@ -12,7 +12,7 @@ from warehouse_sync.userpilot.sandbox import Sandbox
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Sandbox]:
+def box(tmp_path: Path, quick_stores: None) -> Iterator[Sandbox]:
     """A local Import API whose jobs are over at once."""
     with Sandbox(tmp_path / "sandbox") as running:
         yield running

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -19,7 +18,7 @@ from harness import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from postgres_pipeline import PostgresHistory, PostgresPipeline, kinds_of_postgres
-from servers import Server, postgres_server
+from servers import Server
 from test_histories import CASES, MANY, Case, History, dense_history, name_of, relaxed, steps
 
 from warehouse_sync.checkpoints import VARIABLE
@@ -66,20 +65,14 @@ def test_many_histories_inside(case: Case, history: list[tuple[Any, ...]]) -> No
 # In PostgreSQL
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with postgres_server() as running:
-        yield running
-
-
 _numbers = itertools.count()
 
 
-def play_postgres(case: Case, history: list[tuple[Any, ...]], server: Server) -> None:
+def play_postgres(case: Case, history: list[tuple[Any, ...]], postgres: Server) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sandbox = stack.enter_context(Sandbox(folder / "sandbox"))
-        pipeline = PostgresPipeline(folder / "project", sandbox, server, "postgres", f"sync_{next(_numbers)}")
+        pipeline = PostgresPipeline(folder / "project", sandbox, postgres, "postgres", f"sync_{next(_numbers)}")
         past = PostgresHistory(case, pipeline)
         for step in [*history, ("run", False), ("run", False)]:
             past.step(*step)
@@ -94,15 +87,15 @@ def play_postgres(case: Case, history: list[tuple[Any, ...]], server: Server) ->
     ],
     ids=name_of,
 )
-def test_a_few_histories_in_postgres(case: Case, server: Server) -> None:
-    play_postgres(case, dense_history(Random(f"postgres {name_of(case)}")), server)
+def test_a_few_histories_in_postgres(case: Case, postgres: Server) -> None:
+    play_postgres(case, dense_history(Random(f"postgres {name_of(case)}")), postgres)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", kinds_of_postgres(KEYED), ids=name_of)
-def test_many_histories_in_postgres(case: Case, server: Server) -> None:
+def test_many_histories_in_postgres(case: Case, postgres: Server) -> None:
     for number in range(MANY):
-        play_postgres(case, dense_history(Random(f"postgres {name_of(case)} {number}")), server)
+        play_postgres(case, dense_history(Random(f"postgres {name_of(case)} {number}")), postgres)
 
 
 MODEL = ("event='identify_user', cursor='_c'", "select k as user_id, v as plan, c as inserted_at, c as _c from t")
@@ -115,8 +108,8 @@ AROUND_A_MERGE = [
 
 
 @pytest.mark.parametrize("point", AROUND_A_MERGE)
-def test_a_kill_around_a_merge_in_postgres(point: str, server: Server, tmp_path: Path, box: Sandbox) -> None:
-    pipeline = PostgresPipeline(tmp_path / "project", box, server, "postgres", f"sync_{next(_numbers)}")
+def test_a_kill_around_a_merge_in_postgres(point: str, postgres: Server, tmp_path: Path, box: Sandbox) -> None:
+    pipeline = PostgresPipeline(tmp_path / "project", box, postgres, "postgres", f"sync_{next(_numbers)}")
     pipeline.model("m", *MODEL)
     pipeline.sql(
         "DROP TABLE IF EXISTS t",

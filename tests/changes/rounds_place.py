@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
+from harness import duckdb_file
 
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.parts import policy_of
@@ -37,7 +37,7 @@ class Place:
         )
 
     def sql(self, text: str) -> None:
-        with duckdb.connect(str(self.folder / "w.duckdb")) as connection:
+        with duckdb_file(self.folder / "w.duckdb") as connection:
             connection.execute(text)
 
     def model(self, header: str) -> None:

@@ -14,7 +14,7 @@ HEADER = "{{ config(event='identify_user') }}\n"
 
 
 @pytest.fixture
-def place(tmp_path, shared_statements):
+def place(tmp_path, quick_stores):
     with Sandbox(tmp_path / "sandbox") as sandbox:
         place = Place(tmp_path, sandbox)
         place.sql(

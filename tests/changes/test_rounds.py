@@ -11,7 +11,7 @@ from warehouse_sync.userpilot.sandbox import Sandbox
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, quick_stores):
     with Sandbox(tmp_path / "sandbox") as sandbox:
         yield Place(tmp_path, sandbox)
 

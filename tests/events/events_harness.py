@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import yaml
+from harness import duckdb_session
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, compile_row
@@ -100,7 +101,7 @@ def outcome(row: dict[str, Any]) -> str:
 
 def outcomes(case: Case) -> dict[str, tuple[str, ...]]:
     """What a case gives, by source."""
-    connection = duckdb.connect()
+    connection = duckdb_session()
     connection.execute("SET TimeZone = 'America/New_York'")  # must not matter
     try:
         native_only = case.header.pop("native_only", False)

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from events_harness import build, outcome, rows_of, schema_of
+from harness import duckdb_session
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import Encoding
@@ -21,12 +22,12 @@ EVENT = "'u' as user_id, 'e' as event_name, timestamp '2026-01-01' as inserted_a
 
 
 def run(sql: str, **header: Any) -> list[dict[str, Any]]:
-    connection = duckdb.connect()
+    connection = duckdb_session()
     return rows_of(connection, build(header, schema_of(connection, sql)), f"({sql})")
 
 
 def compiled(sql: str, **header: Any) -> Encoding:
-    return build(header, schema_of(duckdb.connect(), sql))
+    return build(header, schema_of(duckdb_session(), sql))
 
 
 def md5(text: str) -> bytes:
@@ -81,9 +82,9 @@ def test_what_is_sent_as_null_is_still_another_key(values: str) -> None:
 
 def test_a_thousand_columns_are_planned_in_no_time() -> None:
     columns = ", ".join(f"'{'inf' if i == 777 else i}'::double as c{i}" for i in range(1000))
-    began = time.monotonic()
+    began = time.process_time()  # others may be at work on this machine
     (row,) = run(f"select 'u' as user_id, {columns}", event="identify_user")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert row["notes"] == Note.NAN_TO_NULL.bit
 
 
@@ -194,7 +195,7 @@ def test_invalid_rows_may_be_encoded_too() -> None:
         "select * from (values (null, null, null), ('', 'x' || chr(0), 'infinity'::timestamp))"
         " t(user_id, url, inserted_at)"
     )
-    connection = duckdb.connect()
+    connection = duckdb_session()
     row = build({"event": "page_view"}, schema_of(connection, sql)).row
     assert len(connection.sql(f"select {row.line(row.inserted_at)} as line from ({sql})").fetchall()) == 2
 
@@ -212,7 +213,7 @@ def arrow(field: pa.Field, values: pa.Array, **header: Any) -> list[str]:
     """What becomes of a column of users that only Arrow can give."""
     users = pa.array([f"u{i}" for i in range(len(values))])
     table = pa.table([users, values], schema=pa.schema([pa.field("user_id", pa.string()), field]))
-    connection = duckdb.connect()
+    connection = duckdb_session()
     connection.register("arrow_rows", table)
     rows = rows_of(connection, build({"event": "identify_user", **header}, table.schema), "arrow_rows")
     return [outcome(row).split('"metadata":')[-1].removesuffix("}") for row in rows]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 from events_harness import build, outcome, rows_of
+from harness import duckdb_session
 
 BAD = [
     b"a\xffb",
@@ -46,7 +46,7 @@ def lay_out(array: pa.Array, layout: str) -> pa.Array:
 
 
 def outcomes(table: pa.Table, **header: Any) -> list[str]:
-    connection = duckdb.connect()
+    connection = duckdb_session()
     connection.register("arrow_rows", table)
     rows = rows_of(connection, build(header, table.schema), "arrow_rows")
     assert connection.sql("select 1").fetchall() == [(1,)], "the database is still there"
@@ -99,7 +99,7 @@ def test_fields_of_a_page_view(name: str) -> None:
 
 def test_a_key_that_is_not_utf8_is_shown_escaped() -> None:
     table = pa.table({"user_id": strings([b"a\xffb", b"ok"])})
-    connection = duckdb.connect()
+    connection = duckdb_session()
     connection.register("arrow_rows", table)
     rows = rows_of(connection, build({"event": "identify_user"}, table.schema), "arrow_rows")
     assert [row["key"] for row in rows] == ["a\\xFFb", "ok"]

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from fault_table import CHECK, TABLE, WRITE, Told, differences, tell, tried, write
-from servers import Server, postgres_server
 
 from warehouse_sync.userpilot.sandbox import Sandbox
 
@@ -48,13 +47,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """A PostgreSQL server on loopback."""
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def nursery() -> Iterator[Any]:
     """Starts real runs in processes of their own."""
     from fault_processes import Nursery
@@ -65,7 +57,7 @@ def nursery() -> Iterator[Any]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Sandbox]:
+def server(tmp_path: Path, quick_stores: None) -> Iterator[Sandbox]:
     """A sandbox whose jobs are over at once."""
     with Sandbox(tmp_path / "sandbox") as running:
         yield running

@@ -8,8 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from warehouse_sync import run as runs
 from warehouse_sync.delivery import Timing
 from warehouse_sync.observe.reporter import Silent
@@ -81,7 +79,9 @@ class World:
         )
 
     def execute(self, *statements: str) -> None:
-        with duckdb.connect(str(self.folder / "w.duckdb"), config={"threads": 1}) as connection:
+        from harness import duckdb_file
+
+        with duckdb_file(self.folder / "w.duckdb") as connection:
             for statement in statements:
                 connection.execute(statement)
 
@@ -110,8 +110,10 @@ class World:
 
     def rows(self, *tables: str) -> Counter[str]:
         """The warehouse's rows, in the words of `said`."""
+        from harness import duckdb_file
+
         found: Counter[str] = Counter()
-        with duckdb.connect(str(self.folder / "w.duckdb"), read_only=True, config={"threads": 1}) as connection:
+        with duckdb_file(self.folder / "w.duckdb") as connection:
             for table in tables or MODELS:
                 query = f"SELECT {WHO[table]}, v, strftime(seen, '%Y-%m-%dT%H:%M:%S.%f') FROM {table}"
                 found.update(f"{table} {' '.join(map(str, row))}" for row in connection.execute(query).fetchall())

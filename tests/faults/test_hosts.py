@@ -22,14 +22,14 @@ from warehouse_sync.userpilot.sandbox import Sandbox
 
 
 @pytest.fixture
-def url(postgresql: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+def url(postgres: Server, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database of its own."""
     name = f"hosts_{abs(hash(request.node.nodeid))}"
-    admin = {"host": "127.0.0.1", "port": postgresql.port, "user": postgresql.admin, "password": PASSWORD}
+    admin = {"host": "127.0.0.1", "port": postgres.port, "user": postgres.admin, "password": PASSWORD}
     with psycopg.connect(**admin, dbname="postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         password = PASSWORD.replace(" ", "%20")
-        yield f"postgresql+psycopg://{postgresql.admin}:{password}@127.0.0.1:{postgresql.port}/{name}"
+        yield f"postgresql+psycopg://{postgres.admin}:{password}@127.0.0.1:{postgres.port}/{name}"
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_processes import Nursery
-from servers import PASSWORD, Server, mariadb_server
+from servers import PASSWORD, Server
 
 from warehouse_sync.userpilot.sandbox import Sandbox
 
 SLOW = "{{ config(event='identify_user') }} select 'u1' as user_id, 1 as n from "
 
 
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[Server]:
-    with mariadb_server() as running:
-        yield running
-
-
 def postgres(request: pytest.FixtureRequest, folder: Path) -> tuple[str, str]:
-    server: Server = request.getfixturevalue("postgresql")
+    server: Server = request.getfixturevalue("postgres")
     login = f"user: {server.admin}, password: {PASSWORD}, dbname: postgres, schema: public"
     return f"{{type: postgres, host: 127.0.0.1, port: {server.port}, {login}}}", "pg_sleep(60)"
 
 
 def psycopg(request: pytest.FixtureRequest, folder: Path) -> tuple[str, str]:
-    server: Server = request.getfixturevalue("postgresql")
+    server: Server = request.getfixturevalue("postgres")
     password = PASSWORD.replace(" ", "%20")
     url = f"postgresql+psycopg://{server.admin}:{password}@127.0.0.1:{server.port}/postgres"
     return f"{{type: sqlalchemy, url: '{url}'}}", "pg_sleep(60)"

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 from beds import Bed
-from servers import PASSWORD, Server, mariadb_server, postgres_server, snowflake_server
+from harness import duckdb_file
+from servers import PASSWORD, Server, snowflake_server
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[Server]:
-    with mariadb_server() as running:
-        yield running
+@pytest.fixture(autouse=True)
+def _quick_stores(quick_stores: None) -> None: ...
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +28,7 @@ def duckdb_bed(tmp_path: Path) -> Bed:
     path = tmp_path / "warehouse.duckdb"
 
     def execute(*statements: str) -> None:
-        import duckdb
-
-        with duckdb.connect(str(path)) as connection:
+        with duckdb_file(path) as connection:
             for statement in statements:
                 connection.execute(statement)
 

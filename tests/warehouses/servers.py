@@ -99,7 +99,7 @@ def postgres_server() -> Iterator[Server]:
         rules.write_text(f"hostssl all certified 127.0.0.1/32 cert\n{rules.read_text()}")
         options = (
             f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c fsync=off -c ssl=on"
-            f" -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key -c max_connections=20"
+            f" -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key -c max_connections=40"
             f" -c ssl_ca_file={folder}/client.crt"
         )
         log = str(folder / "log")
