@@ -55,8 +55,8 @@ def test_rows_arrive_on_a_schedule_and_only_changes_after_that(compose: Compose,
     def arrived(count: int) -> bool:
         return f"{count} rows in Userpilot" in compose("logs", "rows").stdout
 
-    wait_for("the first sync", lambda: arrived(FIRST), seconds=90)
-    wait_for("the second day", lambda: arrived(SECOND), seconds=90)
+    wait_for("the first sync", lambda: arrived(FIRST), seconds=240)
+    wait_for("the second day", lambda: arrived(SECOND), seconds=240)
     asked = compose("exec", "sync", "warehouse-sync", "status", "--max-age", "10m", "--output", "json")
     assert json.loads(asked.stdout)["pipeline"] == "sample"
     (sync,) = engine("podman", "ps", "--quiet", "--filter", "name=warehouse-sync.sync").stdout.split()
