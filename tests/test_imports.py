@@ -13,7 +13,7 @@ DRIVERS = ("snowflake", "adbc_driver_manager", "adbc_driver_postgresql", "psycop
 
 SCRIPT = """
 import json, sys
-from warehouse_sync.cli.main import main
+from warehouse_sync.__main__ import main
 
 sys.argv = ["warehouse-sync", *json.loads(sys.argv[1])]
 try:

@@ -6,9 +6,9 @@ import sys
 def main() -> None:
     """Run the command line and exit."""
     try:
-        from warehouse_sync.cli.main import main as run
+        from warehouse_sync.cli.main import cli
 
-        run()
+        cli.main()
     except KeyboardInterrupt:
         # While the modules are loaded; from then on the verbs see to it.
         sys.exit(1)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from warehouse_sync.errors import StateError
 
 if TYPE_CHECKING:
+    from warehouse_sync.state.rows import Pipeline
     from warehouse_sync.state.store import Store
 
 _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
@@ -30,22 +31,22 @@ _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
 def claim_home(store: Store, pipeline: str, home: Path) -> None:
     """Make sure that folder and state store belong together, and create both on a first run. Raises StateError."""
     _make(home)
-    check_home(store, pipeline, home)
-    known = store.pipeline(pipeline)
+    known, found = check_home(store, pipeline, home)
     if known is None:
         identity = uuid.uuid4().hex
         store.register_pipeline(pipeline, identity)
         write_id(home, pipeline, identity)
-    elif read_id(home) is None:
+    elif found is None:
         write_id(home, pipeline, known.home_id)
 
 
-def check_home(store: Store, pipeline: str, home: Path) -> None:
-    """Raise StateError when folder and state store do not belong together; changes nothing."""
+def check_home(store: Store, pipeline: str, home: Path) -> tuple[Pipeline | None, tuple[str, str] | None]:
+    """Raise StateError when folder and state store do not belong together; changes nothing, and gives what the store
+    knows of the pipeline and what the folder says."""
     known, found = store.pipeline(pipeline), read_id(home)
     check_owner(home, found, pipeline, is_known=known is not None)
     if known is None:
-        return
+        return known, found
     if found is None and store.has_history(pipeline):
         raise StateError(
             f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
@@ -56,6 +57,7 @@ def check_home(store: Store, pipeline: str, home: Path) -> None:
             f"{home} is not the folder that the state store knows for `{pipeline}`",
             hint=f"point `state.dir` back at that folder, or run {_ADOPT}.",
         )
+    return known, found
 
 
 def check_owner(home: Path, found: tuple[str, str] | None, pipeline: str, *, is_known: bool) -> None:

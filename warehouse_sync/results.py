@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +12,8 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.extraction.extract import Extraction
 from warehouse_sync.observe.words import counted
 from warehouse_sync.project.units import Allowance
-from warehouse_sync.state.lifecycle import BatchState, RejectKind, WindowState
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState, RejectKind, WindowState
+from warehouse_sync.state.rows import Window
 from warehouse_sync.values import Counts, ModelStatus
 
 
@@ -97,16 +97,16 @@ class _Results:
     ) -> None:
         self._context, self._journal, self._done = context, journal, done
         self._error_above, self._stopped = error_above, stopped
-        store, pipeline = context.store, context.pipeline
-        rejects = store.rejects(pipeline)
-        self._new = Counter((reject.model, reject.kind) for reject in rejects if reject.first_run == context.run_id)
+        store = context.store
+        self._new = store.new_reject_counts(context.run_id)
         self._repaired = store.repaired_counts(context.run_id)
         # A completed job can refuse single rows: they are in a delivered batch, and rejects.
-        self._refused = Counter(reject.batch_name for reject in rejects)
+        self._refused = store.refused_in_batches(context.pipeline)
 
     def of(self, name: str) -> ModelResult:
         journal, done, stopped = self._journal, self._done, self._stopped
-        counts, new = self._counts(name), self._new_rejects(name)
+        windows = self._windows(name)
+        counts, new = self._counts(name, windows), self._new_rejects(name, windows)
         extraction = journal.extracted.get(name)
         error = journal.errors.get(name) or done.trouble.get(name) or done.held.get(name)
         status, message = ModelStatus.SUCCESS, "nothing to send"
@@ -136,26 +136,26 @@ class _Results:
             error=error,
         )
 
-    def _new_rejects(self, name: str) -> int:
+    def _windows(self, name: str) -> list[Window]:
+        """The windows that this run extracted or found open, but for those that were given up."""
+        windows = map(self._context.store.window, self._journal.touched.get(name, ()))
+        return [window for window in windows if window is not None and window.state is not WindowState.SUPERSEDED]
+
+    def _new_rejects(self, name: str, windows: Sequence[Window]) -> int:
         """The rows that were refused in this run. Equal rows without a key share one reject: those that were refused
         before sending are counted where they were read."""
-        windows = filter(None, map(self._context.store.window, self._journal.touched.get(name, ())))
-        own = [window for window in windows if window.run_id == self._context.run_id]
-        read = sum(window.counts.invalid for window in own if window.state is not WindowState.SUPERSEDED)
-        return self._new[name, RejectKind.REJECTED] + max(self._new[name, RejectKind.INVALID], read)
+        read = sum(window.counts.invalid for window in windows if window.run_id == self._context.run_id)
+        rejected, invalid = (self._new.get((name, kind), 0) for kind in (RejectKind.REJECTED, RejectKind.INVALID))
+        return rejected + max(invalid, read)
 
-    def _counts(self, name: str) -> Counts:
-        """The counts of every window that this run extracted or found open, as they stand now."""
-        store, total = self._context.store, Counts()
-        for window_id in self._journal.touched.get(name, ()):
-            window = store.window(window_id)
-            if window is None or window.state is WindowState.SUPERSEDED:
-                continue
-            batches = store.batches(self._context.pipeline, window_id=window_id)
-            rows = {state: sum(batch.rows for batch in batches if batch.state is state) for state in BatchState}
-            waiting = rows[BatchState.SEALED] + rows[BatchState.SENT] + rows[BatchState.HELD]
-            refused = sum(self._refused[batch.name] for batch in batches if batch.state is BatchState.DELIVERED)
-            delivered = rows[BatchState.DELIVERED] - refused
+    def _counts(self, name: str, windows: Sequence[Window]) -> Counts:
+        """The counts of these windows, as they stand now."""
+        total = Counts()
+        for window in windows:
+            batches = self._context.store.batches(self._context.pipeline, window_id=window.id)
+            waiting = sum(batch.rows for batch in batches if batch.state in UNSETTLED_BATCHES)
+            arrived = [batch for batch in batches if batch.state is BatchState.DELIVERED]
+            delivered = sum(batch.rows - self._refused.get(batch.name, 0) for batch in arrived)
             total += replace(
                 window.counts,
                 delivered=delivered,

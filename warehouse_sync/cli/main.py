@@ -109,8 +109,3 @@ for verb in (
     sandbox.schema,
 ):
     cli.add_command(verb)
-
-
-def main() -> NoReturn:
-    """The console script."""
-    cli.main()

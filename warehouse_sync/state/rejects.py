@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
-from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectState, sources
+from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectKind, RejectState, sources
 from warehouse_sync.state.moves import chunks, insert_into
 from warehouse_sync.state.rows import NewReject, Reject
 from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, runs, windows
@@ -146,6 +146,29 @@ def count_open(connection: Connection, pipeline: str) -> dict[str, int]:
         .where(pipelines.c.name == pipeline, rejects.c.state == RejectState.OPEN)
         .group_by(models.c.name)
         .order_by(models.c.name)
+    )
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def count_new(connection: Connection, run_id: int) -> dict[tuple[str, RejectKind], int]:
+    """Open rejects that this run opened, per model and kind."""
+    statement = (
+        select(models.c.name, rejects.c.kind, func.count())
+        .join(rejects, rejects.c.model_id == models.c.id)
+        .where(rejects.c.first_run == run_id, rejects.c.state == RejectState.OPEN)
+        .group_by(models.c.name, rejects.c.kind)
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def count_in_batches(connection: Connection, pipeline: str) -> dict[str, int]:
+    """Open rejects per name of the batch whose rows they were; those of rows in no batch are left out."""
+    statement = (
+        select(rejects.c.batch_name, func.count())
+        .join(models, models.c.id == rejects.c.model_id)
+        .join(pipelines, pipelines.c.id == models.c.pipeline_id)
+        .where(pipelines.c.name == pipeline, rejects.c.state == RejectState.OPEN, rejects.c.batch_name != "")
+        .group_by(rejects.c.batch_name)
     )
     return {row[0]: row[1] for row in connection.execute(statement)}
 

@@ -19,7 +19,7 @@ from warehouse_sync.state import windows as _windows
 from warehouse_sync.state.by_hand import ByHand
 from warehouse_sync.state.database import Database, open_database
 from warehouse_sync.state.lease import Lease
-from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState, JobState, RejectState, WindowState
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState, JobState, RejectKind, RejectState, WindowState
 from warehouse_sync.state.moves import JOB, move
 from warehouse_sync.state.rows import (
     Batch,
@@ -429,6 +429,16 @@ class Store:
         """Open rejects per model."""
         with self._database.read() as connection:
             return _rejects.count_open(connection, pipeline)
+
+    def new_reject_counts(self, run_id: int) -> dict[tuple[str, RejectKind], int]:
+        """Open rejects that this run opened, per model and kind."""
+        with self._database.read() as connection:
+            return _rejects.count_new(connection, run_id)
+
+    def refused_in_batches(self, pipeline: str) -> dict[str, int]:
+        """Open rejects per name of the batch whose rows they were."""
+        with self._database.read() as connection:
+            return _rejects.count_in_batches(connection, pipeline)
 
     def repaired_counts(self, run_id: int) -> dict[str, int]:
         """Refused rows per model that this run found good again, sent, or gone from the source."""
