@@ -144,6 +144,22 @@ def test_without_drops_lines_and_their_keys(tmp_path):
     assert outbox.without(file, [0, 1, 2, 3], "users/none") is None
 
 
+@pytest.mark.parametrize("good", [0, 1], ids=["keys", "lines"])
+def test_a_sync_that_fails_for_one_of_two_files_leaves_neither(tmp_path, monkeypatch, good):
+    outbox, (file,) = seal(tmp_path, [["a", "b"]], BatchLimits(10, 1000))
+    before = sorted(outbox.root.rglob("*"))
+    works = iter([True] * good)
+
+    def sync(descriptor: int) -> None:
+        if not next(works, False):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(DiskError, match="Input/output error"):
+        outbox.without(file, [0], "users/00000001-00000-r")
+    assert sorted(outbox.root.rglob("*")) == before
+
+
 def test_sweep_removes_what_nobody_recorded(tmp_path):
     outbox, sealed = seal(tmp_path, [["a", "b", "c"]], BatchLimits(1, 1000))
     (outbox.root / "users" / "00000002-00000.ndjson.tmp").write_text("half")

@@ -12,7 +12,6 @@ Keys of refused rows and of everything delivered are in it: readable by its owne
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -25,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync import __version__
 from warehouse_sync.changes.snapshot import snapshot_file
+from warehouse_sync.durable import sync, whole_file
 from warehouse_sync.errors import UsageError
 from warehouse_sync.home import read_id, write_id
-from warehouse_sync.outbox import Outbox, disk_errors, sync_folder
+from warehouse_sync.outbox import Outbox, disk_errors
 
 if TYPE_CHECKING:
     from warehouse_sync.state.store import Store
@@ -69,20 +69,17 @@ def write_export(store: Store, pipeline: str, home: Path, path: Path, why: str, 
         "why": why,
         "home_id": tables["pipelines"][0]["home_id"],
     }
-    temporary = path.with_name(f"{path.name}.tmp")
-    with disk_errors(path, temporary, kept="nothing was changed"):
+    with disk_errors(path, kept="nothing was changed"):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w+b") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                archive.writestr("manifest.json", json.dumps(manifest, indent=2))
-                archive.writestr("state.json", json.dumps(tables, ensure_ascii=False))
-                for found in _files(store, pipeline, home):
-                    archive.write(found, f"files/{found.relative_to(home).as_posix()}")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    sync_folder(path.parent)
+        with (
+            whole_file(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            archive.writestr("manifest.json", json.dumps(manifest, indent=2))
+            archive.writestr("state.json", json.dumps(tables, ensure_ascii=False))
+            for found in _files(store, pipeline, home):
+                archive.write(found, f"files/{found.relative_to(home).as_posix()}")
+        sync(path.parent)
     return path
 
 
@@ -130,13 +127,8 @@ def put_back(store: Store, export: Export, home: Path) -> None:
             for name in export.files:
                 target = home / name.removeprefix("files/")
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                temporary = target.with_name(f"{target.name}.tmp")
-                with archive.open(name) as source, temporary.open("wb") as file:
-                    temporary.chmod(0o600)
+                with archive.open(name) as source, whole_file(target) as file:
                     shutil.copyfileobj(source, file, 1 << 20)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
     found = read_id(home)
     home_id = export.home_id if found is None else found[1]
     store.by_hand.put_back(export.pipeline, export.tables, home_id)

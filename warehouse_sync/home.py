@@ -19,6 +19,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from warehouse_sync.durable import whole_file
 from warehouse_sync.errors import StateError
 
 if TYPE_CHECKING:
@@ -139,9 +140,5 @@ def _make(home: Path) -> None:
 
 def write_id(home: Path, pipeline: str, identity: str) -> None:
     """Tie the folder to that pipeline."""
-    temporary = home / "id.tmp"
-    with temporary.open("w") as file:
-        json.dump({"pipeline": pipeline, "id": identity}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(home / "id")
+    with whole_file(home / "id") as file:
+        file.write(json.dumps({"pipeline": pipeline, "id": identity}).encode())

@@ -24,6 +24,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warehouse_sync.durable import sync
 from warehouse_sync.errors import DiskError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Outbox:
             with closing(_Lines(self.root, name)) as rest:
                 rest.write(_bytes_of(kept, 0, len(kept)))
                 sealed = _seal_file(rest, keys)
-        sync_folder(self.lines(name).parent)
+        _sync_folder(self.lines(name).parent)
         return sealed
 
 
@@ -193,7 +194,7 @@ class BatchWriter:
         self._seal()
         sealed = [job.result() for job in self._sealing]
         if sealed:
-            sync_folder((self._root / sealed[0].name).parent)
+            _sync_folder((self._root / sealed[0].name).parent)
         return sealed
 
     def discard(self) -> None:
@@ -258,11 +259,12 @@ def _seal_file(lines: _Lines, keys: pa.Table) -> SealedFile:
     import pyarrow.parquet as pq
 
     parquet = lines.root / f"{lines.name}.keys.parquet.tmp"
-    with closing(lines), disk_errors(lines.path, lines.path, parquet):
+    keys_file = parquet.with_suffix("")
+    with closing(lines), disk_errors(lines.path, lines.path, parquet, keys_file):
         pq.write_table(keys, parquet, compression="none", use_dictionary=False, write_statistics=False)
         parquet.chmod(0o600)
-        _sync_file(parquet)
-        parquet.replace(parquet.with_suffix(""))
+        sync(parquet)
+        parquet.replace(keys_file)
         digest = lines.seal()
     return SealedFile(lines.name, keys.num_rows, lines.size, digest)
 
@@ -292,18 +294,10 @@ def _bytes_of(lines: pa.Array, start: int, end: int) -> memoryview:
     return memoryview(data)[offsets[lines.offset + start] : offsets[lines.offset + end]]
 
 
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the names in the folder durable."""
     with disk_errors(folder):
-        _sync_file(folder)
+        sync(folder)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ to put them in late, twice or not at all.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.window import duckdb_literal
 from warehouse_sync.checkpoints import reach
+from warehouse_sync.durable import publish
 from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.values import CursorValue
 
@@ -118,7 +118,7 @@ class Snapshot:
                 f"COPY (SELECT DISTINCT key_hash, stored, row_hash, cursor, {encoder} AS encoder FROM {relation})"
                 f" TO '{_quoted(fresh)}' (FORMAT parquet)"
             )
-            _publish(fresh, self.hashes)
+            publish(fresh, self.hashes)
         except (duckdb.IOException, OSError):
             fresh.unlink(missing_ok=True)
             raise DiskError(
@@ -145,7 +145,7 @@ class Snapshot:
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
             connection.execute(f"DETACH {_MERGING}")
-        _publish(fresh, self.path)
+        publish(fresh, self.path)
 
     def merge(
         self,
@@ -198,7 +198,7 @@ class Snapshot:
             connection.execute(f"DETACH {_MERGING}")
         reach("snapshot_written")
         sure()
-        _publish(fresh, self.path)
+        publish(fresh, self.path)
         reach("snapshot_published")
         self.hashes.unlink(missing_ok=True)
         return todo[-1].sequence if todo else merged
@@ -322,19 +322,3 @@ def _versions(delivered: Sequence[Delivered]) -> str:
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-def _publish(fresh: Path, path: Path) -> None:
-    """Make the new file durable, then let it take the old one's place."""
-    fresh.chmod(0o600)
-    descriptor = os.open(fresh, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

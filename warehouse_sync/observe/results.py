@@ -9,13 +9,13 @@ results[]     unique_id (sync.<pipeline>.<model>), status, execution_time, messa
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from warehouse_sync.durable import whole_file
 from warehouse_sync.observe.scrub import Scrubber
 
 FILE = "run_results.json"
@@ -67,16 +67,7 @@ def custom_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def write_results(folder: Path, document: Mapping[str, Any], scrubber: Scrubber, name: str = FILE) -> Path:
     """Put the document into the folder as a whole, readable by its owner only. Raises OSError."""
-    path, temporary = folder / name, folder / f"{name}.tmp"
     text = json.dumps(scrubber.value(document), indent=2, ensure_ascii=False)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return path
+    with whole_file(folder / name) as file:
+        file.write(f"{text}\n".encode())
+    return folder / name
