@@ -7,7 +7,7 @@ or newer than the state store knows is an error: comparing with it would send ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -242,8 +242,8 @@ def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
             f" {_over(model)}",
         ) from None
     finally:
-        for leftover in snapshot.path.parent.glob(f"{snapshot.path.stem}.new*"):
-            leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            snapshot.sweep()
 
 
 def _delivered_of(outbox: Outbox, batch: Batch) -> Delivered:

@@ -197,3 +197,20 @@ def test_a_warehouse_file_that_is_named_like_our_catalogs_is_an_error_that_says_
     result = pipeline.one()
     assert str(result.status) == "error"
     assert name.removesuffix(".duckdb") in result.message
+
+
+def test_models_whose_names_begin_alike_keep_their_snapshots(pipeline: Pipeline) -> None:
+    """A merge writes `<model>.new` beside the snapshot, and sweeps it away: no other model's files."""
+    names = ["users", "users.new", "users.new.new", "users.hashes"]
+    for number, name in enumerate(names):
+        pipeline.sql(f"CREATE TABLE t{number} AS SELECT 'u' || i AS user_id, {number} AS v FROM range(3) AS r(i)")
+        header = "event='identify_user', partial=true"
+        pipeline.model(name, header, f"select user_id, v as v{number} from t{number}")
+    for turn, changed in enumerate([3, 0, 1, 1]):
+        if turn > 1:
+            pipeline.sql(*(f"UPDATE t{number} SET v = v + 10 WHERE user_id = 'u1'" for number in range(len(names))))
+        results = pipeline.run().results
+        assert [(result.model, str(result.status)) for result in results] == [
+            (name, "success") for name in sorted(names)
+        ]
+        assert {result.counts.added + result.counts.changed for result in results} == {changed}

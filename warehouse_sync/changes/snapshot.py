@@ -74,6 +74,7 @@ class Snapshot:
     def __init__(self, path: Path, known: Collection[int]) -> None:
         self.path = path
         self.hashes = path.with_suffix(".hashes.parquet")
+        self._fresh = path.with_suffix(".new")
         self._known = known
 
     def attach(self, connection: DuckDBPyConnection) -> int:
@@ -135,17 +136,21 @@ class Snapshot:
 
     def begin(self, connection: DuckDBPyConnection, merged: int) -> None:
         """Publish an empty snapshot that stands at that delivery, in place of one that is lost."""
-        fresh = self.path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
+        self.sweep()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection.execute(f"ATTACH '{_quoted(fresh)}' AS {_MERGING}")
+        connection.execute(f"ATTACH '{_quoted(self._fresh)}' AS {_MERGING}")
         try:
             connection.execute(_TABLES.format(catalog=_MERGING))
             connection.execute(f"UPDATE {_MERGING}.meta SET merged = ?", [merged])
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
             connection.execute(f"DETACH {_MERGING}")
-        publish(fresh, self.path)
+        publish(self._fresh, self.path)
+
+    def sweep(self) -> None:
+        """Remove what a merge wrote and did not publish. Raises OSError."""
+        for leftover in (self._fresh, self._fresh.with_name(f"{self._fresh.name}.wal")):
+            leftover.unlink(missing_ok=True)
 
     def merge(
         self,
@@ -161,14 +166,12 @@ class Snapshot:
         New hashes that were written down go in before them, and their file goes. Of unkeyed rows only those at or above
         `bound`, where the model's cursor stands, can be read again and are kept.
         """
-        fresh = self.path.with_suffix(".new")
-        for leftover in (fresh, fresh.with_suffix(".new.wal")):
-            leftover.unlink(missing_ok=True)
+        self.sweep()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            shutil.copyfile(self.path, fresh)
-        empty = not fresh.exists()
-        connection.execute(f"ATTACH '{_quoted(fresh)}' AS {_MERGING}")
+            shutil.copyfile(self.path, self._fresh)
+        empty = not self._fresh.exists()
+        connection.execute(f"ATTACH '{_quoted(self._fresh)}' AS {_MERGING}")
         try:
             connection.execute("BEGIN")
             if empty:
@@ -198,7 +201,7 @@ class Snapshot:
             connection.execute(f"DETACH {_MERGING}")
         reach("snapshot_written")
         sure()
-        publish(fresh, self.path)
+        publish(self._fresh, self.path)
         reach("snapshot_published")
         self.hashes.unlink(missing_ok=True)
         return todo[-1].sequence if todo else merged
