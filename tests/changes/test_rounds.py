@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from rounds_place import Place
@@ -36,6 +37,15 @@ def test_slices_read_everything_once_and_jump_over_gaps(place, header):
     assert place.run().exit_code == 0
     assert len(place.sandbox.imported()) == 106, "an empty slice would have moved the cursor past this row"
     assert place.cursor() > cursor
+
+
+def test_a_slice_below_a_day_is_a_day_where_the_cursor_is_a_date(place):
+    place.sql("ALTER TABLE events ADD COLUMN day DATE; UPDATE events SET day = ts::DATE; ALTER TABLE events DROP n")
+    place.sql("ALTER TABLE events RENAME day TO n")
+    place.model("cursor='n', begin='all', slice='12 hours'")
+    assert place.run(time_limit=timedelta(seconds=30)).exit_code == 0
+    assert len(place.sandbox.imported()) == len(set(place.sandbox.imported())) == 105
+    assert place.windows() == 31
 
 
 def test_a_slice_begins_where_the_header_says(place):

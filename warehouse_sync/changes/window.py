@@ -209,7 +209,10 @@ def parse(text: str, kind: CursorKind, timezone: str, model: Model) -> CursorVal
 
 
 def shift(value: CursorValue, lag: Lag) -> CursorValue:
-    """`value - lag`; digits below the microsecond are kept, and the calendar's beginning is not crossed."""
+    """`value - lag`; digits below the microsecond are kept, and the calendar's ends are not crossed.
+
+    Dates move by whole days, a begun day counting as one in either direction.
+    """
     if not lag:
         return value
     if value.kind is CursorKind.INTEGER and isinstance(lag, int):
@@ -218,8 +221,9 @@ def shift(value: CursorValue, lag: Lag) -> CursorValue:
         return value
     try:
         if value.kind is CursorKind.DATE:
-            days = timedelta(days=-(-lag // timedelta(days=1)))
-            return CursorValue(value.kind, (date.fromisoformat(value.text) - days).isoformat())
+            days = timedelta(days=-(-abs(lag) // timedelta(days=1)))
+            moved_by = days if lag > timedelta(0) else -days
+            return CursorValue(value.kind, (date.fromisoformat(value.text) - moved_by).isoformat())
         whole, below = _split(value.text)
         moved = datetime.fromisoformat(whole) - lag
     except OverflowError:
