@@ -1,6 +1,6 @@
 """A new name beside state that nobody uses any more: renamed, most likely, and then every row would be sent again.
 
-Told by what the rows come from: the fingerprint of a model's last window, which knows neither name nor file.
+Told by what the rows come from: the fingerprint of the last window that was sent, which knows neither name nor file.
 """
 
 from __future__ import annotations
@@ -69,13 +69,8 @@ def renamed_models(
 
 
 def _fingerprints(store: Store, pipeline: str) -> dict[str, str]:
-    """Model -> fingerprint of its last settled window; models without one are left out."""
-    found = {}
-    for known in store.model_states(pipeline):
-        window = store.window(known.settled_window_id) if known.settled_window_id else None
-        if window is not None:
-            found[known.model] = window.fingerprint
-    return found
+    """Model -> fingerprint of its last window that was sent, were it in part."""
+    return {model: window.fingerprint for model, window in store.last_sent(pipeline).items()}
 
 
 __all__ = ["check_pipeline", "renamed_models"]

@@ -195,6 +195,65 @@ def test_a_limited_run_of_events_is_not_repeated(pipeline: Pipeline, seen: int) 
     assert len(set(ids(pipeline))) == len(pipeline.imported()) == seen + 10
 
 
+def half_sent(pipeline: Pipeline, header: str) -> None:
+    """A first window of ten events, three of which were delivered."""
+    pipeline.configure("batch: {max_rows: 3}\njob: {max_rows: 3}\n")
+    events(pipeline, 10, header)
+    interrupt_after(pipeline, 1)
+    assert len(pipeline.imported()) == 3
+
+
+def test_events_without_a_key_that_changed_half_way_wait_for_somebody(pipeline: Pipeline) -> None:
+    """Their lines are others now, so nothing tells which of them were delivered."""
+    half_sent(pipeline, EVENT)
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    for _ in range(2):
+        result = pipeline.one()
+        assert str(result.status) == "error"
+        assert "nobody can tell which" in result.message
+    assert len(pipeline.imported()) == 3
+    pipeline.model("m", EVENT, EVENT_SQL)
+    pipeline.good()
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    pipeline.good()
+    assert ids(pipeline) == sorted(f"u{i}" for i in range(10))
+
+
+def test_events_without_a_key_that_changed_half_way_are_all_sent_again_when_asked(pipeline: Pipeline) -> None:
+    half_sent(pipeline, EVENT)
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    assert pipeline.good(full_refresh=True).counts.delivered == 10
+    assert pipeline.good().counts.delivered == 0
+    assert len(pipeline.imported()) == 13
+
+
+@pytest.mark.parametrize("header", [EVENT + ", unique_key='user_id'", EVENT + ", always=True"])
+def test_events_that_changed_half_way_and_can_be_told_apart_go_on(pipeline: Pipeline, header: str) -> None:
+    half_sent(pipeline, header)
+    pipeline.model("m", header, EVENT_SQL.replace(" from", ", c as plan from"))
+    pipeline.good()
+    assert set(ids(pipeline)) == {f"u{i}" for i in range(10)}
+    assert len(pipeline.imported()) == (13 if "always" in header else 10)
+
+
+def test_another_key_half_way_is_an_error(pipeline: Pipeline) -> None:
+    half_sent(pipeline, EVENT + ", unique_key='user_id'")
+    pipeline.model("m", EVENT + ", unique_key=['user_id', '_c']", EVENT_SQL)
+    result = pipeline.one()
+    assert str(result.status) == "error"
+    assert "`unique_key` was user_id and is now user_id, _c" in result.message
+    assert len(pipeline.imported()) == 3
+
+
+def test_another_name_half_way_is_noticed(pipeline: Pipeline) -> None:
+    half_sent(pipeline, EVENT + ", unique_key='user_id'")
+    models = pipeline.folder / "models_sql"
+    (models / "m.sql").rename(models / "n.sql")
+    result = pipeline.one(enabled=frozenset({"n"}))
+    assert "`m`, which is gone or disabled, has sent the same rows" in result.message
+    assert len(pipeline.imported()) == 3
+
+
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("seen", [0, 2])
 def test_events_of_a_window_that_lost_a_file_are_not_sent_twice(

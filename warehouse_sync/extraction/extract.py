@@ -84,9 +84,16 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
 
 
 def since_then(context: RunContext, known: ModelState | None, request: Request) -> Request:
-    """The request, with what the model was when its last window settled."""
-    last = context.store.window(known.settled_window_id) if known and known.settled_window_id else None
-    return replace(request, last_fingerprint=last.fingerprint) if last else request
+    """The request, with what the model was when its last window settled, and when one was left half sent."""
+    if known is None:
+        return request
+    last = context.store.window(known.settled_window_id) if known.settled_window_id else None
+    sent = context.store.last_sent(context.pipeline).get(known.model)
+    return replace(
+        request,
+        last_fingerprint=last.fingerprint if last else None,
+        half_sent=sent.fingerprint if sent and sent.state is not WindowState.SETTLED else None,
+    )
 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:

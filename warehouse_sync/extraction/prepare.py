@@ -45,7 +45,7 @@ class Request:
     """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
 
     `recall`: refused rows, once more. `last_fingerprint` is the model's when its last window settled, None when none
-    did.
+    did; `half_sent` the one of its last window when that was sent in part, and given up.
     """
 
     full_refresh: bool = False
@@ -54,6 +54,7 @@ class Request:
     end: str | None = None
     recall: Recall | None = None
     last_fingerprint: str | None = None
+    half_sent: str | None = None
 
     @property
     def is_backfill(self) -> bool:
@@ -127,6 +128,8 @@ def prepare(
         schema = describe(model, warehouse, rendered)
     identity = fingerprint_of(first.sql, model, policy.settings)
     identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
+    if request.kind == "incremental" and request.half_sent not in {None, *identities}:
+        _check_half_sent(model)
     moved = since is not None and not model.unique_key and request.last_fingerprint not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
@@ -169,8 +172,7 @@ _TWICE = "events without a `unique_key` are not compared: those that were sent b
 
 def _cannot_compare(model: Model, known: ModelState | None) -> bool:
     """True when rows of that model may have been sent, and nobody can tell which."""
-    sent = known is not None and known.settled_window_id is not None
-    return sent and not model.event.is_identify and not model.unique_key
+    return known is not None and not model.event.is_identify and not model.unique_key
 
 
 @dataclass(frozen=True)
@@ -321,7 +323,7 @@ def _check_names(model: Model, schema: pa.Schema) -> None:
 
 def _check_known(model: Model, known: ModelState | None) -> None:
     """What the state remembers must still be what the header says, or rows would be compared with the wrong ones."""
-    if known is None or known.settled_window_id is None:
+    if known is None:
         return
     if known.event is not model.event:
         raise _restart(model, f"this model was `{known.event}` and is now `{model.event}`")
@@ -332,6 +334,19 @@ def _check_known(model: Model, known: ModelState | None) -> None:
         raise _restart(
             model, f"`cursor` was `{known.cursor_column}` and is now {f'`{model.cursor}`' if model.cursor else 'none'}"
         )
+
+
+def _check_half_sent(model: Model) -> None:
+    """Of a window that was sent in part, the delivered rows are told apart by key, or by their line as it was."""
+    if model.unique_key or model.always:
+        return
+    raise ModelError(
+        "this model changed while a part of its last window was delivered: without a `unique_key` nobody can tell which"
+        " of its rows those are",
+        path=model.path,
+        hint="put it back, run, and change it then; or send all of it once more, what was delivered a second time:"
+        f" `warehouse-sync run --full-refresh --select {model.name}`.",
+    )
 
 
 def _restart(model: Model, what: str) -> ModelError:

@@ -243,6 +243,11 @@ class Store:
         with self._database.read() as connection:
             return _windows.list_windows(connection, pipeline, model, states)
 
+    def last_sent(self, pipeline: str) -> dict[str, Window]:
+        """Model -> its newest window that settled, or of which a batch at least was delivered."""
+        with self._database.read() as connection:
+            return _windows.last_sent(connection, pipeline)
+
     def batch(self, batch_id: int) -> Batch | None:
         """One batch."""
         with self._database.read() as connection:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
 
 from warehouse_sync.state import pipelines, rejects
 from warehouse_sync.state.lifecycle import DROPPABLE, UNSETTLED_BATCHES, BatchState, IllegalMove, JobState, WindowState
@@ -52,6 +52,15 @@ def list_windows(
     if states is not None:
         statement = statement.where(windows.c.state.in_(list(states)))
     return [Window.from_row(row) for row in connection.execute(statement)]
+
+
+def last_sent(connection: Connection, pipeline: str) -> dict[str, Window]:
+    """Model -> its newest window that settled, or of which a batch at least was delivered."""
+    arrived = exists().where(batches.c.window_id == windows.c.id, batches.c.state == BatchState.DELIVERED)
+    sent = or_(windows.c.state == WindowState.SETTLED, arrived)
+    newest = select(func.max(windows.c.id)).where(sent).group_by(windows.c.model_id)
+    statement = select_windows().where(pipeline_table.c.name == pipeline, windows.c.id.in_(newest))
+    return {row.model: Window.from_row(row) for row in connection.execute(statement)}
 
 
 def list_batches(
