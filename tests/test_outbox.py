@@ -56,7 +56,7 @@ def test_any_rows_and_limits(tmp_path_factory, chunks, max_rows, max_bytes):
         assert file.bytes == len(content)
         assert len(content) <= max_bytes or file.rows == 1, "only a line that is longer than a batch may exceed it"
         assert file.sha256 == hashlib.sha256(content).hexdigest()
-        assert outbox.is_whole(file.name, file.bytes, file.sha256)
+        assert outbox.is_whole(file.name, file.rows, file.bytes, file.sha256)
     keys = [key for file in sealed for key in pq.read_table(outbox.keys(file.name)).column("key").to_pylist()]
     assert keys == [str(n) for n in range(sum(map(len, chunks)))]
 
@@ -81,19 +81,20 @@ def test_files_are_private_and_complete(tmp_path):
     assert pq.read_schema(outbox.keys(file.name)).names == list(KEY_COLUMNS)
 
 
-@pytest.mark.parametrize("harm", ["lines gone", "keys gone", "lines cut", "lines changed"])
+@pytest.mark.parametrize("harm", ["lines gone", "lines cut", "lines changed", "keys gone", "keys cut", "keys changed"])
 def test_a_damaged_batch_is_noticed(tmp_path, harm):
     outbox, (file,) = seal(tmp_path, [["aaaa", "bbbb"]], BatchLimits(10, 1000))
-    lines = outbox.lines(file.name)
-    if harm == "lines gone":
-        lines.unlink()
-    elif harm == "keys gone":
-        outbox.keys(file.name).unlink()
-    elif harm == "lines cut":
-        lines.write_bytes(lines.read_bytes()[:-1])
+    kind, how = harm.split()
+    path = outbox.lines(file.name) if kind == "lines" else outbox.keys(file.name)
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
     else:
-        lines.write_bytes(lines.read_bytes().replace(b"a", b"x"))
-    assert not outbox.is_whole(file.name, file.bytes, file.sha256)
+        one = b"a" if kind == "lines" else pq.read_table(path).column("key_hash")[1].as_py()
+        path.write_bytes(path.read_bytes().replace(one, b"x" * len(one)))
+        assert kind == "lines" or pq.read_table(path).num_rows == file.rows, "only the checksum tells"
+    assert not outbox.is_whole(file.name, file.rows, file.bytes, file.sha256)
 
 
 def test_an_error_leaves_no_file(tmp_path):
@@ -139,7 +140,7 @@ def test_without_drops_lines_and_their_keys(tmp_path):
     assert rest is not None
     assert outbox.lines(rest.name).read_text(encoding="utf-8") == "\nc\u2028\n"
     assert (rest.rows, rest.bytes) == (2, len("\nc\u2028\n".encode()))
-    assert outbox.is_whole(rest.name, rest.bytes, rest.sha256)
+    assert outbox.is_whole(rest.name, rest.rows, rest.bytes, rest.sha256)
     assert pq.read_table(outbox.keys(rest.name)).column("key").to_pylist() == ["1", "2"]
     assert outbox.without(file, [0, 1, 2, 3], "users/none") is None
 
@@ -164,6 +165,6 @@ def test_sweep_removes_what_nobody_recorded(tmp_path):
     outbox, sealed = seal(tmp_path, [["a", "b", "c"]], BatchLimits(1, 1000))
     (outbox.root / "users" / "00000002-00000.ndjson.tmp").write_text("half")
     assert outbox.sweep({sealed[1].name}) == 5
-    assert outbox.is_whole(sealed[1].name, sealed[1].bytes, sealed[1].sha256)
+    assert outbox.is_whole(sealed[1].name, sealed[1].rows, sealed[1].bytes, sealed[1].sha256)
     outbox.remove(sealed[1].name)
     assert list((outbox.root / "users").iterdir()) == []

@@ -93,7 +93,7 @@ def _left_behind(store: Store, pipeline: str, home: Path, *, inside: bool) -> tu
         window
         for window in store.windows(pipeline, states=(WindowState.READY,))
         for batch in store.batches(pipeline, window_id=window.id, states=(BatchState.SEALED,))
-        if not outbox.is_whole(batch.name, batch.bytes, batch.sha256)
+        if not outbox.is_whole(batch.name, batch.rows, batch.bytes, batch.sha256)
     ]
     windows = {window.id: window.model for window in lost}
     if windows:

@@ -75,13 +75,24 @@ class Outbox:
             folder.mkdir(parents=True, exist_ok=True)
         return BatchWriter(self.root, f"{model}/{window:08d}", limits, encoder)
 
-    def is_whole(self, name: str, size: int, sha256: str) -> bool:
-        """True when both files are there and the lines are what was sealed."""
+    def is_whole(self, name: str, rows: int, size: int, sha256: str) -> bool:
+        """True when both files are what was sealed."""
         lines = self.lines(name)
-        if not self.keys(name).is_file() or not lines.is_file() or lines.stat().st_size != size:
+        if not self.is_readable(name, rows) or lines.stat().st_size != size:
             return False
         with lines.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+    def is_readable(self, name: str, rows: int) -> bool:
+        """True when both files are there and the key file holds that many rows, as they were written."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            keys = pq.read_table(self.keys(name), page_checksum_verification=True)
+        except (OSError, pa.ArrowException):
+            return False
+        return keys.num_rows == rows and self.lines(name).is_file()
 
     def remove(self, name: str) -> None:
         """Delete a batch that is done with."""
@@ -261,7 +272,9 @@ def _seal_file(lines: _Lines, keys: pa.Table) -> SealedFile:
     parquet = lines.root / f"{lines.name}.keys.parquet.tmp"
     keys_file = parquet.with_suffix("")
     with closing(lines), disk_errors(lines.path, lines.path, parquet, keys_file):
-        pq.write_table(keys, parquet, compression="none", use_dictionary=False, write_statistics=False)
+        pq.write_table(
+            keys, parquet, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        )
         parquet.chmod(0o600)
         sync(parquet)
         parquet.replace(keys_file)

@@ -51,6 +51,21 @@ def test_a_lost_key_file_of_a_sealed_batch(world, monkeypatch, told, damage):
     told(f"a sealed batch's key file is {damage}", "the rest of its window is read again; every row imported once")
 
 
+@pytest.mark.parametrize("damage", ["gone", "truncated"])
+def test_a_lost_key_file_of_a_batch_with_a_refused_row(world, server, monkeypatch, told, damage):
+    """Which row that was cannot be recorded: the job ends all the same, and the snapshot asks for the file."""
+    server.inject("job:reject-row=u1-2")
+    die_at(monkeypatch, world, "after_accept")
+    for keys in (world.folder / "state/p/outbox/users").glob("*.keys.parquet"):
+        DAMAGES[damage](keys)
+    for _ in range(2):
+        results = {result.model: result for result in world.run().results}
+        assert results["users"].status is ModelStatus.ERROR
+        assert "state reset users" in f"{results['users'].error} {results['users'].error.hint}"
+        assert [model for model, result in results.items() if result.status is ModelStatus.ERROR] == ["users"]
+    told(f"a sent batch's key file is {damage}, and the API refuses a row", "that model stops with what to do")
+
+
 def test_a_delivered_batch_that_is_lost_before_its_merge(world, monkeypatch, told):
     die_at(monkeypatch, world, "after_complete")
     for path in (world.folder / "state/p/outbox/users").iterdir():

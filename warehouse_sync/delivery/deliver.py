@@ -19,7 +19,7 @@ from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery.asking import Asking, Timing, poll_step
 from warehouse_sync.delivery.outcome import Decision, Delivered, answer_of
-from warehouse_sync.delivery.packing import order, pack, rows_of
+from warehouse_sync.delivery.packing import order, pack
 from warehouse_sync.delivery.quarantine import Quarantine
 from warehouse_sync.delivery.reconcile import LISTS_UNTIL_LOST, Reconciler
 from warehouse_sync.errors import (
@@ -153,8 +153,7 @@ class Delivery:
         return []
 
     def _is_whole(self, batch: Batch) -> bool:
-        outbox = self._context.outbox
-        if outbox.is_whole(batch.name, batch.bytes, batch.sha256) and rows_of(outbox.keys(batch.name)) == batch.rows:
+        if self._context.outbox.is_whole(batch.name, batch.rows, batch.bytes, batch.sha256):
             return True
         now = self._store.batch(batch.id)
         if now is not None and now.state is BatchState.SEALED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.state.rows import Batch
@@ -29,20 +28,9 @@ def pack(sealed: Sequence[Batch], limits: BatchLimits, suspects: Mapping[int, in
     return taken
 
 
-def rows_of(keys: Path) -> int | None:
-    """How many rows a key file says it holds; None when it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return int(pq.read_metadata(keys).num_rows)
-    except (OSError, pa.ArrowException):
-        return None
-
-
 def order(batch: Batch) -> tuple[int, int]:
     """Companies, users, then events; oldest first."""
     return batch.event.send_order, batch.id
 
 
-__all__ = ["order", "pack", "rows_of"]
+__all__ = ["order", "pack"]

@@ -133,8 +133,24 @@ class Quarantine:
     # Rows that are echoed
 
     def refused(self, batches: Sequence[Batch], remote: RemoteJob) -> list[NewReject]:
-        """The rejects of a job that completed and yet gives reasons: the rows that they echo."""
-        found = self._echoed(batches, [parse_reason(text) for text in remote.reasons])
+        """The rejects of a job that completed and yet gives reasons: the rows that they echo.
+
+        What a batch held that lost a file meanwhile, nobody can tell: it is delivered all the same, with a warning.
+        """
+        if not remote.reasons:
+            return []
+        readable = [batch for batch in batches if self._context.outbox.is_readable(batch.name, batch.rows)]
+        for batch in batches:
+            if batch not in readable:
+                self._context.reporter.event(
+                    "rejects_unknown",
+                    f"{batch.model}: Userpilot refused rows, maybe of batch {batch.name}, whose files are missing or"
+                    " damaged: which ones, nobody can tell any more",
+                    level="warn",
+                    batch=batch.name,
+                    model=batch.model,
+                )
+        found = self._echoed(readable, [parse_reason(text) for text in remote.reasons])
         return [reject for batch, bad in found for reject in self._rejects(batch, bad)]
 
     def mended(self, batches: Sequence[Batch], refused: set[bytes | None]) -> list[int]:
@@ -153,7 +169,7 @@ class Quarantine:
                 r for r in store.open_rejects(self._context.pipeline, model) if r.key_hash not in {None, *refused}
             ]
             for batch in (batch for batch in batches if waiting and batch.model == model):
-                if outbox.keys(batch.name).is_file():
+                if outbox.is_readable(batch.name, batch.rows):
                     hashes = pq.read_table(outbox.keys(batch.name), columns=["key_hash"]).column(0)
                     known = pa.array([reject.key_hash for reject in waiting], hashes.type)
                     arrived = pc.is_in(known, hashes).to_pylist()
@@ -170,8 +186,6 @@ class Quarantine:
                 echoes[pointers][said] = reason.message
         found = []
         for batch in batches if echoes else ():
-            if not self._context.outbox.lines(batch.name).is_file():
-                continue
             lines = self._context.outbox.line_table(batch.name)
             if bad := self._places(lines, echoes):
                 found.append((batch, bad))

@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "job_completed": "The API imported a job.",
     "job_failed": "The API refused a job, or it cannot be followed any more.",
     "total_rows_differ": "A job completed with another number of rows than were sent.",
+    "rejects_unknown": "The API refused rows of a batch whose files are gone: which ones, nobody can tell.",
     # Unit tests
     "test_result": "How a unit test ended; `data` holds its status.",
     "tests_done": "How many unit tests ended how.",
