@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from warehouse_sync.durable import whole_file
 from warehouse_sync.errors import StateError
+from warehouse_sync.outbox import disk_errors
 
 if TYPE_CHECKING:
     from warehouse_sync.state.rows import Pipeline
@@ -100,18 +101,19 @@ def read_id(home: Path) -> tuple[str, str] | None:
 def move_home(old: Path, new: Path, was: str, name: str) -> None:
     """Let a pipeline's folder have another name. What was moved already is passed over, so that it can be done again.
 
-    Raises StateError when there is a folder of that name that belongs to something else.
+    Raises StateError when there is a folder of that name that belongs to something else, and DiskError.
     """
     found = read_id(new)
     if found is not None and found[0] != name:
         raise StateError(f"{new} belongs to pipeline `{found[0]}`", hint="move it out of the way.")
     _make(new)
-    for part in ("outbox", "snapshots", "exports", "logs", "manifest.json", "run_results.json"):
-        for path in sorted((old / part).rglob("*")) if (old / part).is_dir() else [old / part]:
-            target = new / path.relative_to(old)
-            if path.is_file() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                path.replace(target)
+    with disk_errors(new, kept=f"what was moved out of {old} is there, and doing this again moves the rest"):
+        for part in ("outbox", "snapshots", "exports", "logs", "manifest.json", "run_results.json"):
+            for path in sorted((old / part).rglob("*")) if (old / part).is_dir() else [old / part]:
+                target = new / path.relative_to(old)
+                if path.is_file() and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    path.replace(target)
     before = read_id(old)
     if before is not None and before[0] == was:
         write_id(new, name, before[1])
@@ -139,6 +141,6 @@ def _make(home: Path) -> None:
 
 
 def write_id(home: Path, pipeline: str, identity: str) -> None:
-    """Tie the folder to that pipeline."""
-    with whole_file(home / "id") as file:
+    """Tie the folder to that pipeline. Raises DiskError."""
+    with disk_errors(home / "id", kept="nothing was read or sent"), whole_file(home / "id") as file:
         file.write(json.dumps({"pipeline": pipeline, "id": identity}).encode())

@@ -364,6 +364,32 @@ def test_a_renamed_model(synced: Project, imported: Rows) -> None:
     assert len(imported()) == 7
 
 
+def test_a_new_name_whose_first_try_failed_takes_over_all_the_same(synced: Project, imported: Rows) -> None:
+    users = synced.folder / "models_sql" / "users.sql"
+    people, text = users.with_name("people.sql"), users.read_text()
+    users.unlink()
+    people.write_text(text.replace("from users", "from users where error('not yet') is null"))
+    synced.cli.here("run").check(1)
+    people.write_text(text)
+    assert "state rename users people" in synced.cli.here("run").check(1).err
+    synced.cli.here("state", "rename", "users", "people", "--yes").check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7, "nothing is sent again"
+
+
+def test_a_rename_that_the_disk_refuses_changes_nothing(synced: Project, imported: Rows) -> None:
+    users = synced.folder / "models_sql" / "users.sql"
+    users.rename(users.with_name("people.sql"))
+    in_the_way = synced.home / "snapshots" / "people.duckdb"
+    in_the_way.mkdir()
+    err = synced.cli.here("state", "rename", "users", "people", "--yes").check(1).err
+    assert f"cannot write {in_the_way}: Is a directory" in err
+    in_the_way.rmdir()
+    synced.cli.here("state", "rename", "users", "people", "--yes").check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7
+
+
 def test_a_model_that_starts_over_under_another_name(synced: Project, imported: Rows) -> None:
     path = synced.folder / "models_sql" / "users.sql"
     path.rename(path.with_name("people.sql"))

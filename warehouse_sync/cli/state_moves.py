@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,14 +68,16 @@ def rename(session: Session, names: tuple[str, ...], pipeline: str | None, yes: 
 
 def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
     from warehouse_sync.changes.snapshot import snapshot_file
+    from warehouse_sync.durable import sync, whole_file
     from warehouse_sync.errors import UsageError
+    from warehouse_sync.outbox import disk_errors
 
     config = session.config
     if old == new:
         raise UsageError(f"`{old}` has this name already", hint="say the old name, then the new one.")
     with changing(session, "rename") as store:
         known_model(store, config.name, old)
-        if store.model_state(config.name, new) is not None:
+        if store.by_hand.reset_report(config.name, new).windows:
             raise UsageError(
                 f"the state store knows a model `{new}` already", hint=f"`warehouse-sync state reset {new}` forgets it."
             )
@@ -86,9 +89,12 @@ def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
         save_export(session, store, "rename")
         before, after = snapshot_file(config.home, old), snapshot_file(config.home, new)
         # Both names until the store has decided: whichever it knows finds its snapshot.
-        after.unlink(missing_ok=True)
-        if before.exists():
-            after.hardlink_to(before)
+        with disk_errors(after, kept="nothing was changed"):
+            after.unlink(missing_ok=True)
+            if before.exists():
+                with before.open("rb") as source, whole_file(after) as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+                sync(after.parent)
         with keeping(config) as keeper:
             if keeper is not None:
                 keeper.rename(keeper.tables(config.name, old), keeper.tables(config.name, new))

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 
 from warehouse_sync.errors import UsageError
 from warehouse_sync.state import pipelines as _pipelines
 from warehouse_sync.state import transfer as _transfer
 from warehouse_sync.state.database import Database
 from warehouse_sync.state.rows import ResetReport
-from warehouse_sync.state.tables import leases, models, pipelines
+from warehouse_sync.state.tables import leases, models, pipelines, windows
 from warehouse_sync.values import CursorValue
 
 
@@ -48,10 +48,15 @@ class ByHand:
                 raise LookupError(f"model {model} is unknown")
 
     def rename_model(self, pipeline: str, old: str, new: str) -> None:
-        """Give the state of a model to another name. Raises UsageError when that one has a state of its own."""
+        """Give the state of a model to another name. Raises UsageError when that one has a state of its own.
+
+        A name of which no window was ever kept, because its first one failed, has none.
+        """
         with self._database.write() as connection:
             owner = _pipelines.pipeline_id(connection, pipeline)
             of_pipeline = models.c.pipeline_id == owner
+            read = exists().where(windows.c.model_id == models.c.id)
+            connection.execute(delete(models).where(of_pipeline, models.c.name == new, ~read))
             if connection.scalar(select(models.c.id).where(of_pipeline, models.c.name == new)) is not None:
                 raise UsageError(f"the state store knows a model `{new}` already")
             renamed = update(models).where(of_pipeline, models.c.name == old).values(name=new)
