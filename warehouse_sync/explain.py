@@ -283,7 +283,7 @@ def _present(
 ) -> Explanation:
     """The rows of the key in the warehouse, and what the next run would do with each. Raises ModelError."""
     known = context.store.model_state(context.pipeline, model.name)
-    prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, Request()))
+    prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, model, Request()))
     test = key_test(model, prepared.schema, wanted.keys, warehouse)
     condition = f"\nWHERE {test}" if test else ""
     whole = replace(prepared, sql=f"SELECT * FROM {wrap(prepared.whole, 'model')}{condition}")

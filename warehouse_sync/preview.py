@@ -146,7 +146,7 @@ def looking(config: Config, reporter: Reporter) -> Iterator[RunContext]:
 
 def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy: Policy, request: Request) -> ModelPlan:
     known = context.store.model_state(context.pipeline, model.name)
-    prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, known, request))
+    prepared = prepare(model, warehouse, policy, known, context.clock(), since_then(context, model, request))
     warnings = (*prepared.warnings, *first_look(known, prepared, warehouse), *_waiting(context, model))
     # Before the rows: a warehouse reads one query at a time.
     columns = columns_of(prepared, warehouse)

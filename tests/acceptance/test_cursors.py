@@ -8,6 +8,7 @@ import pytest
 from acceptance_pipeline import Pipeline
 
 from warehouse_sync.changes.window import FUTURE
+from warehouse_sync.state.store import open_store
 from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
 
 EVENT = "event='track', cursor='_c', begin='all'"
@@ -61,6 +62,38 @@ def boundary_rows(pipeline: Pipeline) -> int:
     path = pipeline.config().home / "snapshots" / "m.duckdb"
     with duckdb.connect(str(path), read_only=True) as connection:
         return int(connection.sql("SELECT count(*) FROM boundary").fetchall()[0][0])
+
+
+def test_a_changed_model_without_a_key_leaves_its_bound_alone_until_the_cursor_moves(pipeline: Pipeline) -> None:
+    """Rows at the bound have other lines now: they are passed over in every run, not only in the next one."""
+    keyless(pipeline, "DATE")
+    pipeline.sql("INSERT INTO e SELECT 'u' || i, TIMESTAMP '2025-05-05', DATE '2025-05-05' FROM range(5) AS r(i)")
+    pipeline.good()
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", 1 as plan from"))
+    assert "not read again" in " ".join(pipeline.good().warnings)
+    pipeline.good(start="2024-01-01", end="2024-01-02")
+    for _ in range(2):
+        assert pipeline.good().counts.read == 0
+    pipeline.sql("INSERT INTO e VALUES ('new', TIMESTAMP '2025-05-06', DATE '2025-05-06')")
+    assert pipeline.good().counts.added == 1
+    pipeline.sql("INSERT INTO e VALUES ('late', TIMESTAMP '2025-05-06', DATE '2025-05-06')")
+    late = pipeline.good()
+    assert (late.counts.read, late.counts.added) == (2, 1)
+    assert ids(pipeline) == ["late", "new", "u0", "u1", "u2", "u3", "u4"]
+
+
+def test_a_cursor_that_a_person_put_back_is_read_from_there_on(pipeline: Pipeline) -> None:
+    from warehouse_sync.values import CursorKind, CursorValue
+
+    keyless(pipeline, "DATE")
+    pipeline.sql("INSERT INTO e SELECT 'u' || i, TIMESTAMP '2025-05-05', DATE '2025-05-05' FROM range(5) AS r(i)")
+    pipeline.good()
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", 1 as plan from"))
+    with open_store(pipeline.config().state.url.get_secret_value()) as store:
+        store.by_hand.set_cursor("prod", "m", CursorValue(CursorKind.DATE, "2025-05-05"))
+    assert pipeline.good().counts.delivered == 5
+    assert pipeline.good().counts.delivered == 0
+    assert [row["metadata"] for row in pipeline.imported(5)] == [{"plan": 1}] * 5
 
 
 def test_an_equal_event_at_a_later_cursor_is_another_event(pipeline: Pipeline) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import create_engine, event, inspect, make_url, text
@@ -19,6 +19,9 @@ from warehouse_sync.state import database as database_module
 from warehouse_sync.state.database import open_database
 from warehouse_sync.state.store import open_store
 from warehouse_sync.state.tables import REVISION, VERSION_TABLE, batches, metadata
+
+if TYPE_CHECKING:
+    from harness import Project
 
 
 def path_of(url: str) -> Path:
@@ -57,10 +60,12 @@ def test_a_migrated_store_is_laid_out_like_a_fresh_one(store_url: str) -> None:
 
 
 def test_a_migrated_sqlite_store_is_word_for_word_like_a_fresh_one(sqlite_url: str) -> None:
-    def statements(engine: Any) -> dict[str, str]:
+    def statements(engine: Any) -> dict[str, list[str]]:
         with engine.connect() as connection:
             rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-            return {row.name: re.sub(r"\s+", " ", row.sql).replace('"', "") for row in rows}
+            plain = {row.name: re.sub(r"\s+", " ", row.sql).replace('"', "") for row in rows}
+            # A column that came later stands behind the constraints.
+            return {name: sorted(re.split(r", (?![^(]*\))|\(\s?|\s?\)$", sql)) for name, sql in plain.items()}
 
     migrated = open_database(sqlite_url)
     fresh = create_engine("sqlite://")
@@ -92,12 +97,31 @@ def test_a_store_of_the_first_layout_keeps_what_it_holds(store_url: str, monkeyp
         connection.execute(
             text("INSERT INTO pipelines VALUES (1, 'prod', 'home', 0, 0, '2026-01-01 00:00:00.000000+00:00')")
         )
+        connection.execute(
+            text(
+                "INSERT INTO runs VALUES (1, 1, 'run', '{}', '0', '2026-01-01 00:00:00.000000+00:00', NULL, NULL, NULL)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO models (id, pipeline_id, name, cursor_column, cursor_kind, cursor, settled_window_id,"
+                " merged_seq) VALUES (1, 1, 'm', 'c', 'integer', '7', 1, 0), (2, 1, 'n', NULL, NULL, NULL, 1, 0)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO windows (id, run_id, model_id, event, kind, state, unique_key, fingerprint, started_at)"
+                " VALUES (1, 1, 1, 'track', 'incremental', 'settled', '[]', 'f1', '2026-01-01 00:00:00.000000+00:00')"
+            )
+        )
         columns = {column["name"] for column in inspect(connection).get_columns("batches")}
     old.close()
     assert columns - set(batches.columns.keys()) == {"added", "changed"}
     with open_store(store_url) as store, store._database.read() as connection:
         assert store.pipeline("prod") is not None
         assert {column["name"] for column in inspect(connection).get_columns("batches")} == set(batches.columns.keys())
+        found = connection.execute(text("SELECT cursor_fingerprint FROM models ORDER BY id")).scalars().all()
+        assert found == ["f1", None]
 
 
 def test_a_new_sqlite_store_is_private_and_durable(sqlite_url: str) -> None:
@@ -293,6 +317,40 @@ def test_a_server_that_takes_no_writes(store_url: str) -> None:
         StateError, match="cannot use the state store: cannot execute DELETE in a read-only transaction"
     ):
         open_store(f"{store_url}?options=-c%20default_transaction_read_only%3Don")
+
+
+def test_a_user_who_may_not_make_the_store_is_told_what_to_grant(project: Project, postgresql: Any) -> None:
+    url, admin = postgresql.make(), postgresql.admin
+    whole = url.render_as_string(hide_password=False)
+    plain = url.set(username="guest", password="x").render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'x'"))
+    project.write_config(f"state: {{url: '{plain}', dir: ../.warehouse_sync}}\n")
+
+    def refused(what: str) -> None:
+        said = project.cli.here("run").check(2).err
+        assert what in said
+        found = project.cli.here("debug").check(2).out
+        assert "permission denied for" in found
+        assert what in found
+
+    refused(f'GRANT CREATE ON DATABASE "{url.database}" TO "guest"')
+    open_store(whole).close()
+    refused('GRANT USAGE, CREATE ON SCHEMA warehouse_sync TO "guest"')
+    owner = create_engine(url)
+    with owner.begin() as connection:
+        connection.execute(text("GRANT USAGE ON SCHEMA warehouse_sync TO guest"))
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA warehouse_sync TO guest"))
+    owner.dispose()
+    refused("the user who made the store")
+    postgresql.drop(url)
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {url.database}"))
+        connection.execute(text(f"GRANT CREATE ON DATABASE {url.database} TO guest"))
+    project.cli.here("debug").check()
+    project.cli.here("run").check()
+    project.cli.here("debug").check()
+    postgresql.drop(url)
 
 
 @pytest.mark.parametrize(

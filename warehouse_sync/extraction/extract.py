@@ -21,7 +21,7 @@ from warehouse_sync.extraction.reading import OpenReading, ambiguous_of, opened
 from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
 from warehouse_sync.state.lifecycle import WindowState
-from warehouse_sync.state.rows import CURSOR_MOVING, ModelState, NewBatch, NewWindow, Window, WindowKind
+from warehouse_sync.state.rows import CURSOR_MOVING, NewBatch, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, Model
 from warehouse_sync.warehouses.base import Warehouse
 
@@ -56,7 +56,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
     """
     known = context.store.model_state(context.pipeline, model.name)
     started_at = context.clock()
-    prepared = prepare(model, warehouse, policy, known, started_at, since_then(context, known, request))
+    prepared = prepare(model, warehouse, policy, known, started_at, since_then(context, model, request))
     prepared = replace(prepared, warnings=(*prepared.warnings, *first_look(known, prepared, warehouse)))
     window = context.store.begin_window(
         NewWindow(
@@ -83,17 +83,11 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
         raise
 
 
-def since_then(context: RunContext, known: ModelState | None, request: Request) -> Request:
-    """The request, with what the model was when its last window settled, and when one was left half sent."""
-    if known is None:
-        return request
-    last = context.store.window(known.settled_window_id) if known.settled_window_id else None
-    sent = context.store.last_sent(context.pipeline).get(known.model)
-    return replace(
-        request,
-        last_fingerprint=last.fingerprint if last else None,
-        half_sent=sent.fingerprint if sent and sent.state is not WindowState.SETTLED else None,
-    )
+def since_then(context: RunContext, model: Model, request: Request) -> Request:
+    """The request, with what the model was when a window of it was left half sent."""
+    sent = context.store.last_sent(context.pipeline).get(model.name)
+    half = sent is not None and sent.state is not WindowState.SETTLED
+    return replace(request, half_sent=sent.fingerprint) if sent and half else request
 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:

@@ -44,8 +44,8 @@ class Policy:
 class Request:
     """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
 
-    `recall`: refused rows, once more. `last_fingerprint` is the model's when its last window settled, None when none
-    did; `half_sent` the one of its last window when that was sent in part, and given up.
+    `recall`: refused rows, once more. `half_sent`: the fingerprint of the model's last window when that was sent in
+    part, and given up.
     """
 
     full_refresh: bool = False
@@ -53,7 +53,6 @@ class Request:
     start: str | None = None
     end: str | None = None
     recall: Recall | None = None
-    last_fingerprint: str | None = None
     half_sent: str | None = None
 
     @property
@@ -130,7 +129,8 @@ def prepare(
     identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
     if request.kind == "incremental" and request.half_sent not in {None, *identities}:
         _check_half_sent(model)
-    moved = since is not None and not model.unique_key and request.last_fingerprint not in {None, *identities}
+    stands_for = known.cursor_fingerprint if known and since is not None else None
+    moved = not model.unique_key and stands_for not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
         window = replace(window, above=True)

@@ -93,7 +93,8 @@ class Run:
 class ModelState:
     """What is known about a model of which something was delivered or a window settled.
 
-    `cursor_column` and `cursor` are None until a window moved the cursor. `merged_seq` is the `delivery_seq` of the
+    `cursor_column` and `cursor` are None until a window moved the cursor; `cursor_fingerprint` is what the model was
+    then, None when a person moved it. `merged_seq` is the `delivery_seq` of the
     last batch merged into the snapshot, 0 for none. `properties`: final name -> Userpilot type.
     """
 
@@ -106,6 +107,7 @@ class ModelState:
     settled_window_id: int | None
     settled_at: datetime | None
     merged_seq: int
+    cursor_fingerprint: str | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> ModelState:
@@ -113,6 +115,7 @@ class ModelState:
         return cls(
             row.name, row.event, tuple(row.unique_key or ()), row.cursor_column, _cursor(row.cursor_kind, row.cursor),
             dict(row.properties or {}), row.settled_window_id, row.settled_at, row.merged_seq,
+            row.cursor_fingerprint,
         )  # fmt: skip
 
 

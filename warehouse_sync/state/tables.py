@@ -32,7 +32,7 @@ from sqlalchemy import (
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, RejectState, WindowState
 from warehouse_sync.values import CursorKind, EventType
 
-REVISION = "0002"
+REVISION = "0003"
 VERSION_TABLE = "warehouse_sync_version"
 SCHEMA = "warehouse_sync"
 
@@ -163,6 +163,8 @@ models = Table(
     Column("settled_window_id", Id),
     Column("settled_at", UtcDateTime),
     Column("merged_seq", BigInteger, nullable=False),
+    # Of the window that moved the cursor to where it stands; empty when a person put it there.
+    Column("cursor_fingerprint", Text),
     UniqueConstraint("pipeline_id", "name"),
     sqlite_autoincrement=True,
 )

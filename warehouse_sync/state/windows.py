@@ -260,4 +260,7 @@ def _remember(connection: Connection, window_id: int, now: datetime) -> None:
         # A window without rows says nothing about the cursor; a model without a cursor has none.
         if row.cursor_to is not None or row.cursor_column is None:
             values |= {"cursor_column": row.cursor_column, "cursor": row.cursor_to, "cursor_kind": row.cursor_kind}
+        # Where nothing new was read, what stands at the cursor is what was delivered before.
+        if row.cursor_to != row.cursor_from:
+            values["cursor_fingerprint"] = row.fingerprint
     connection.execute(update(models).where(models.c.id == row.model_id).values(values))
