@@ -174,6 +174,7 @@ class Runner:
             if self._options.decision is not None:
                 self._delivery.decide(self._options.decision)
             self._give_up_changed(selected)
+            self._count_leftovers(selected)
             self._journal.errors |= self._renamed(selected)
             self._merge(selected)
             self._rounds(selected)
@@ -219,6 +220,16 @@ class Runner:
             self._context.reporter.event("window_superseded", f"{window.model} {why}", model=window.model)
             store.supersede_window(window.id)
 
+    def _count_leftovers(self, selected: Sequence[Model]) -> None:
+        """What earlier runs read and did not deliver counts as read for this one, where rows would go again.
+
+        Other windows compare with what was sent, so that reading once more only adds what has come since.
+        """
+        compares = {model.name: not model.always for model in selected}
+        for window in self._context.store.windows(self._context.pipeline, states=(WindowState.READY,)):
+            if window.model in compares and not (compares[window.model] and window.kind == "incremental"):
+                self._turns.left_over(window)
+
     def _renamed(self, selected: Sequence[Model]) -> dict[str, ModelError]:
         """New names beside state without a file; needs to know every model of the project."""
         if self._options.enabled is None:
@@ -248,26 +259,16 @@ class Runner:
             mends += bool(lost)
             hurt = {name for name, windows in self._journal.touched.items() if lost & windows}
             for model in todo:
-                if model.name in hurt:
+                if model.name in hurt and mends < MOST_ROUNDS:
                     self._turns.once_more(model.name)
             if self._options.fail_fast and self._journal.errors:
                 return
-            todo = [
-                model
-                for model in todo
-                if model.name not in self._journal.errors
-                and (self._has_more(model) or (model.name in hurt and mends < MOST_ROUNDS))
-            ]
+            todo = [model for model in todo if model.name not in self._journal.errors and self._has_more(model)]
 
     def _has_more(self, model: Model) -> bool:
-        """True when there is more to read and the last window is settled, so that the next one can be read.
-
-        The last one may be of an earlier run: what came into the warehouse since then is read too, unless rows that
-        were just sent would go again.
-        """
+        """True when there is more to read and the last window is settled, so that the next one can be read."""
         last = self._journal.extracted.get(model.name)
-        compares = self._turns.request(model.name).kind == "incremental" and not model.always
-        more = last.more if last else compares
+        more = last is not None and last.more
         return (more or self._turns.are_left(model.name)) and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:

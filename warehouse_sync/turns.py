@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from warehouse_sync.extraction.prepare import Request
 from warehouse_sync.state.lifecycle import WindowState
+from warehouse_sync.state.rows import Window
 from warehouse_sync.state.store import Store
 
 
@@ -20,8 +21,17 @@ class Turns:
 
     def request(self, model: str) -> Request:
         """What the model's next window is for."""
-        requests = self._own.get(model)
-        return self._usual if requests is None else requests[min(self._done.get(model, 0), len(requests) - 1)]
+        requests = self._requests(model)
+        return requests[min(self._done.get(model, 0), len(requests) - 1)]
+
+    def left_over(self, window: Window) -> None:
+        """A window of an earlier run is delivered first: what it was read for is not read for a second time."""
+        requests = self._requests(window.model)
+        for request in requests:
+            if request.kind == window.kind and window.asked in (None, request.mark):
+                rest = [other for other in requests if other is not request]
+                self._own[window.model], self._done[window.model] = [request, *rest], 1
+                return
 
     def read(self, model: str, window_id: int, *, more: bool) -> None:
         """That window was read; `more`: it was but a slice, the next one is for the same."""
@@ -36,8 +46,11 @@ class Turns:
         self._done[model] = max(0, self._done.get(model, 0) - 1)
 
     def are_left(self, model: str) -> bool:
-        """True when the model has requests of its own that nothing was read for yet."""
-        return self._done.get(model, 0) < len(self._own.get(model, ()))
+        """True when nothing was read yet for a request."""
+        return self._done.get(model, 0) < len(self._requests(model))
+
+    def _requests(self, model: str) -> list[Request]:
+        return self._own.get(model, [self._usual])
 
     def close_gone(self, store: Store, pipeline: str) -> None:
         """Resolve rejects that a settled window was about and did not meet again: mended, or gone from the source."""

@@ -81,6 +81,54 @@ def test_failed_models_are_read_as_the_last_run_was_asked_to(project: Project, i
     assert project.results()["args"]["vars"] == "{since: 2025}"
 
 
+LEFT = "delivery: {busy_timeout: 100ms, grace: 100ms}\n"
+EVENTS = "select user_id, 'opened' as event_name, ts as inserted_at, ts as _at from clicks"
+
+
+def left(project: Project, sandbox: Sandbox, header: str, *words: str) -> None:
+    """A run that read four events, or what `words` ask for, and could deliver none of them."""
+    for path in (project.folder / "models_sql").glob("*.sql"):
+        path.unlink()
+    rows = ", ".join(f"('u{i}', TIMESTAMP '2025-05-0{i}')" for i in range(1, 5))
+    project.execute(f"CREATE TABLE clicks AS SELECT * FROM (VALUES {rows}) AS t(user_id, ts)")
+    project.write_model("clicks", f"{{{{ config(event='track', {header}) }}}} {EVENTS}")
+    project.write_config(LEFT)
+    sandbox.inject("upload:409*99")
+    project.cli.here("run", *words).check(1)
+    sandbox.clear_faults()
+
+
+ASKED = {
+    "always": ("always=True", []),
+    "full refresh": ("cursor='_at', begin='all', full_refresh=True", ["-f"]),
+    "backfill": ("cursor='_at', begin='all'", ["--from", "2025-05-01", "--to", "2025-05-05"]),
+    "limit": ("cursor='_at', begin='all'", ["--limit", "4"]),
+}
+
+
+@pytest.mark.parametrize("verb", ["retry", "run"])
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_was_read_and_not_delivered_is_not_read_again_for_the_same(
+    project: Project, sandbox: Sandbox, imported: Rows, verb: str, asked: str
+) -> None:
+    header, words = ASKED[asked]
+    left(project, sandbox, header, *words)
+    project.cli.here(verb, *(words if verb == "run" else [])).check()
+    assert sorted(row["user_id"] for row in imported()) == ["u1", "u2", "u3", "u4"]
+
+
+@pytest.mark.parametrize("asked", ["full refresh", "backfill"])
+def test_what_was_read_for_something_else_does_not_stand_for_what_is_asked(
+    project: Project, sandbox: Sandbox, imported: Rows, asked: str
+) -> None:
+    header, words = ASKED[asked]
+    left(project, sandbox, header)
+    project.cli.here("run", *words).check()
+    found = Counter(row["user_id"] for row in imported())
+    # What stands at the cursor is known line by line.
+    assert found == {"u1": 2, "u2": 2, "u3": 2, "u4": 2 if asked == "full refresh" else 1}
+
+
 def test_secret_vars_have_to_be_given_again(project: Project) -> None:
     project.warehouse.unlink()
     project.cli.here("run", "--vars", f"{{key: {project.api_key}}}").check(1)

@@ -70,6 +70,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
             started_at=started_at,
             fingerprint=prepared.fingerprint,
             unique_key=model.unique_key,
+            asked=request.mark,
         )
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,6 +69,13 @@ class Request:
         if self.limit is not None:
             return "limit"
         return "backfill" if self.is_backfill else "full" if self.full_refresh else "incremental"
+
+    @property
+    def mark(self) -> str:
+        """What two requests for the same rows share, and others do not. No key can be read from it."""
+        recall = self.recall and (self.recall.keys, self.recall.low, self.recall.high, self.recall.refused)
+        asked = (self.kind, self.limit, self.start, self.end, recall)
+        return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

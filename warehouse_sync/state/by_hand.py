@@ -44,12 +44,8 @@ class ByHand:
         with self._database.write() as connection:
             owner = _pipelines.pipeline_id(connection, pipeline)
             mine = update(models).where(models.c.pipeline_id == owner, models.c.name == model)
-            if (
-                connection.execute(
-                    mine.values(cursor=cursor.text, cursor_kind=cursor.kind, cursor_fingerprint=None)
-                ).rowcount
-                != 1
-            ):
+            there = {"cursor": cursor.text, "cursor_kind": cursor.kind, "cursor_fingerprint": None}
+            if connection.execute(mine.values(there)).rowcount != 1:
                 raise LookupError(f"model {model} is unknown")
 
     def rename_model(self, pipeline: str, old: str, new: str) -> None:

@@ -121,7 +121,10 @@ class ModelState:
 
 @dataclass(frozen=True)
 class NewWindow:
-    """A window about to be extracted. `cursor_from` is the cursor before `lag`, None for a first or full read."""
+    """A window about to be extracted. `cursor_from` is the cursor before `lag`, None for a first or full read.
+
+    `asked` tells what it is read for, see `Request.mark`.
+    """
 
     run_id: int
     pipeline: str
@@ -133,6 +136,7 @@ class NewWindow:
     started_at: datetime
     fingerprint: str
     unique_key: tuple[str, ...] = ()
+    asked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ class Window:
     ended_at: datetime | None
     counts: Counts
     properties: dict[str, str]
+    asked: str | None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Window:
@@ -164,7 +169,7 @@ class Window:
             row.id, row.run_id, row.pipeline, row.model, row.event, row.kind, row.state, row.cursor_column,
             _cursor(row.cursor_kind, row.cursor_from), _cursor(row.cursor_kind, row.cursor_to), tuple(row.unique_key),
             row.fingerprint, row.started_at, row.sealed_at, row.ended_at, _counts(row.counts),
-            dict(row.properties or {}),
+            dict(row.properties or {}), row.asked,
         )  # fmt: skip
 
 

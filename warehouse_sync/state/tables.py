@@ -189,6 +189,8 @@ windows = Table(
     Column("ended_at", UtcDateTime),
     Column("counts", Json),
     Column("properties", Json),
+    # Tells what was asked for by hand from what else was; empty in windows of layouts before 0003.
+    Column("asked", Text),
     Index(None, "run_id"),
     Index(None, "model_id"),
     # A model with an unsettled window is not extracted again.

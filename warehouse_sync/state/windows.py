@@ -118,6 +118,7 @@ def begin(connection: Connection, new: NewWindow) -> int:
         cursor_from=None if cursor is None else cursor.text,
         unique_key=list(new.unique_key),
         fingerprint=new.fingerprint,
+        asked=new.asked,
         started_at=new.started_at,
     )
     return int(connection.execute(statement.returning(windows.c.id)).scalar_one())

@@ -1,4 +1,4 @@
-"""A cursor stands for rows as the model had them then: what it was, beside where it stands."""
+"""What the model was when its cursor came where it stands; what was asked of a window that was read."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,8 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Until now it was asked of the last window that settled, whether that one moved the cursor or not."""
+    """Until now the last window that settled stood for the model, whether it moved the cursor or not."""
+    op.add_column("windows", sa.Column("asked", sa.Text))
     op.add_column("models", sa.Column("cursor_fingerprint", sa.Text))
     op.execute(
         "UPDATE models SET cursor_fingerprint = (SELECT fingerprint FROM windows WHERE id = settled_window_id)"
