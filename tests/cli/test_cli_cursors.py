@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from harness import Project
+
+SQLITE = "{type: sqlalchemy, url: 'sqlite:///../w.sqlite'}"
 
 
 def cursor_lines(project: Project, code: int = 0) -> dict[str, str]:
@@ -95,3 +100,37 @@ def test_the_machines_own_zone_changes_nothing(project: Project, zone: str) -> N
     assert before == after
     (plan,) = project.cli("plan", "-s", "users", "--output", "json", TZ=zone).check().lines
     assert (plan["counts"]["read"], plan["counts"]["unchanged"]) == (1, 1)
+
+
+def test_a_source_without_types_that_is_empty_for_a_moment_changes_nothing(
+    project: Project, imported: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """SQLite's columns have the types of their values: without any they are nothing else than before."""
+    for path in (project.folder / "models_sql").glob("*.sql"):
+        path.unlink()
+    header = "{{ config(event='identify_user', cursor='_c', lag=0) }}"
+    project.write_model("people", f"{header} select user_id, seats, c as _c from people")
+    path = project.write_config()
+    path.write_text(path.read_text().replace("{type: duckdb, path: ../warehouse.duckdb}", SQLITE))
+
+    def change(*statements: str) -> None:
+        with closing(sqlite3.connect(project.folder / "w.sqlite")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    change("CREATE TABLE people (user_id, seats, c)", "INSERT INTO people VALUES ('a', 1, 1), ('b', 2, 2)")
+    project.cli.here("run").check()
+    change("UPDATE people SET seats = NULL, c = c + 2")
+    project.cli.here("run").check()
+    change("DELETE FROM people")
+    err = project.cli.here("run").check(1).err
+    assert "the cursor `_c` has no value in any row" in err
+    assert "is the source empty" in err
+    assert "reset" not in err
+    change("INSERT INTO people VALUES ('a', 3, 9)")
+    project.cli.here("run").check()
+    seats = [(row["user_id"], row["metadata"]["seats"]) for row in imported()]
+    assert sorted(seats[:2]) == [("a", 1), ("b", 2)]
+    assert sorted(seats[2:4]) == [("a", None), ("b", None)]
+    assert seats[4:] == [("a", 3)]

@@ -23,7 +23,7 @@ from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
 from warehouse_sync.project.template import header_call
 from warehouse_sync.state.rows import ModelState, WindowKind
 from warehouse_sync.values import CursorKind, CursorValue, Model
-from warehouse_sync.warehouses.base import Warehouse, cursor_literal
+from warehouse_sync.warehouses.base import UNTOLD, Warehouse, cursor_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +121,7 @@ def prepare(
     with _header_line(model, "cursor"):
         kind = cursor_kind(model, schema, type_name)
     if since is not None and kind is not since.kind:
-        raise _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
+        raise _other_kind(model, schema, since, kind)
     rendered, window = first, Bounds(None, None, None)
     if kind is not None:
         with around(model), _header_line(model):
@@ -144,7 +144,7 @@ def prepare(
         window = replace(window, above=True)
     options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
     with _header_line(model):
-        encoding = compile_row(model, schema, options)
+        encoding = _as_known(compile_row(model, schema, options), schema, known)
     news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
     ignored = request.full_refresh and not model.full_refresh
     return Prepared(
@@ -355,6 +355,30 @@ def _check_half_sent(model: Model) -> None:
         hint="put it back, run, and change it then; or send all of it once more, what was delivered a second time:"
         f" `warehouse-sync run --full-refresh --select {model.name}`.",
     )
+
+
+def _other_kind(model: Model, schema: pa.Schema, since: CursorValue, kind: CursorKind | None) -> ModelError:
+    if kind is not None and cursor_name(model, schema) in _untold(schema):
+        return ModelError(
+            f"the cursor `{model.cursor}` has no value in any row, so of what kind it is cannot be told",
+            path=model.path,
+            hint="is the source empty, or being loaded? Nothing was read; run again when there are rows.",
+        )
+    return _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
+
+
+def _as_known(encoding: Encoding, schema: pa.Schema, known: ModelState | None) -> Encoding:
+    """The encoding, properties of columns without a single value having the type that they were last sent with."""
+    was: Mapping[str, Any] = known.properties if known else {}
+    untold = _untold(schema)
+    properties = [
+        replace(one, type=was.get(one.name, one.type)) if one.column in untold else one for one in encoding.properties
+    ]
+    return replace(encoding, properties=tuple(properties))
+
+
+def _untold(schema: pa.Schema) -> set[str]:
+    return {field.name for field in schema if UNTOLD in (field.metadata or {})}
 
 
 def _restart(model: Model, what: str) -> ModelError:

@@ -21,6 +21,8 @@ NATIVE_TYPE = b"duckdb_type"
 """Field metadata: the warehouse's own name of the column's type, where Arrow's is not enough (JSON, UUID, TIMETZ)."""
 
 NUMBER_AS_TEXT = "NUMERIC"
+UNTOLD = b"untold"
+"""In the metadata of a field whose type nobody told, and no value either: it stands as text."""
 """The native type of a text column whose texts are numbers: they are spliced into the line as they are."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import python_values
 from warehouse_sync.warehouses.base import (
+    UNTOLD,
     Engine,
     Source,
     dialect_of_url,
@@ -192,7 +193,9 @@ class SqlAlchemyWarehouse:
 
         quoted = self.quote(name)
         _, rows = self._fetch(f"SELECT {quoted} FROM (\n{sql}\n) AS model WHERE {quoted} IS NOT NULL", 1)
-        return python_values.field_of(name, [row[0] for row in rows]) or pa.field(name, pa.string())
+        return python_values.field_of(name, [row[0] for row in rows]) or pa.field(
+            name, pa.string(), metadata={UNTOLD: ""}
+        )
 
     def _own_names(self, sql: str, names: list[str]) -> list[str]:
         """The columns as the query itself names them. SQLite calls the second `id` of a subquery `id:1`: where a name
