@@ -178,7 +178,7 @@ def _manifest_of_production(config: Config, other: Path) -> Manifest | None:
 def _by_manifest(case: _Case, new: Manifest, old: Manifest | None) -> Checked:
     name, drift = case.model.name, case.policy.drift
     try:
-        prepared, typed = _in_shadow(case, new)
+        prepared, typed, outdated = _in_shadow(case, new)
         now = {item.name: item.type for item in prepared.encoding.properties}
         sent: Mapping[str, str] = case.known.properties if case.known else {}
         fields: frozenset[str] = frozenset()
@@ -195,21 +195,21 @@ def _by_manifest(case: _Case, new: Manifest, old: Manifest | None) -> Checked:
     except WarehouseSyncError as error:
         return Checked(name, error=error)
     untyped = () if typed else ("types not checked: dbt does not know those of all columns that it reads",)
-    return Checked(name, "dbt", warnings=(*prepared.warnings, *news, *untyped))
+    return Checked(name, "dbt", warnings=(*prepared.warnings, *news, *untyped, *outdated))
 
 
 def _sent_before(case: _Case, old: Manifest) -> tuple[Mapping[str, str], frozenset[str]]:
     """Properties with their types, and fields, by the other manifest; nothing where it cannot tell."""
     try:
-        prepared, typed = _in_shadow(case, old)
+        prepared, typed, _ = _in_shadow(case, old)
     except (_Unknown, WarehouseSyncError):
         return {}, frozenset()
     sent = {item.name: item.type for item in prepared.encoding.properties}
     return (sent if typed else {}), frozenset(prepared.encoding.fields)
 
 
-def _in_shadow(case: _Case, manifest: Manifest) -> tuple[Prepared, bool]:
-    """The model bound to empty tables, and whether all types were known. Raises ModelError or _Unknown."""
+def _in_shadow(case: _Case, manifest: Manifest) -> tuple[Prepared, bool, tuple[str, ...]]:
+    """The model bound to empty tables, whether all types were known, and what is old. Raises ModelError or _Unknown."""
     model = case.model
     settings = case.policy.settings
     names = YamlRelations(settings.sources, settings.refs)
@@ -222,9 +222,12 @@ def _in_shadow(case: _Case, manifest: Manifest) -> tuple[Prepared, bool]:
         what = f"dbt has no columns of {', '.join(bare)}" if bare else "it reads nothing by ref() or source()"
         raise _Unknown(f"{what}; `dbt docs generate` writes them, or leave --manifest out to ask the warehouse")
     typed = all(table.typed for table in tables)
+    old = ", ".join(table.label for table in tables if table.outdated)
+    outdated = (f"columns of {old}: catalog.json is older than the manifest; run `dbt docs generate`",) if old else ()
     shadow = _Shadow(case.engine, dialect_of(case.config), relations)
     try:
-        return _bind(model, shadow, replace(case.policy, settings=settings, drift="allow"), case.known), typed
+        bound = _bind(model, shadow, replace(case.policy, settings=settings, drift="allow"), case.known)
+        return bound, typed, outdated
     except WarehouseError as error:
         raise _explained(error, model, [table.label for table in tables], typed) from None
     finally:

@@ -139,6 +139,21 @@ def test_exposures_of_the_whole_project(project: Project, target: Path) -> None:
     assert found[0]["url"] == "https://shop.example"
 
 
+def test_an_exposure_does_without_what_is_private(project: Project, target: Path) -> None:
+    """dbt would not parse the project any more: an exposure is in no group."""
+    own = model("dim_users", relation_name="marts.dim_users", access="private", group="finance")
+    older = model("fct_opened", relation_name="marts.fct_opened", config={"access": "private", "group": "finance"})
+    write(target, manifest=manifest(own, older, source("app", "users", relation_name="main.users")))
+    project.write_model("both", "{{ config(event='track', always=true) }} select * from {{ ref('dim_users') }}, "
+                        "{{ source('app', 'users') }}")  # fmt: skip
+    done = project.cli.here("exposures").check()
+    found = {entry["name"]: entry["depends_on"] for entry in yaml.safe_load(done.out)["exposures"]}
+    assert found == {"prod_both": ["source('app', 'users')"], "prod_events": [], "prod_users": []}
+    for name, call in (("both", "dim_users"), ("events", "shop', 'fct_opened"), ("users", "dim_users")):
+        said = f"WARN {name}: ref('{call}') is private in dbt: no exposure can depend on it, so it is left out"
+        assert said in done.err
+
+
 def test_exposures_that_cannot_be_told(project: Project, target: Path) -> None:
     file = project.folder / "out" / "exposures.yml"
     assert (
@@ -218,6 +233,21 @@ def test_validate_by_a_manifest(project: Project, target: Path, tmp_path: Path) 
     assert out == "?     users\n"
     assert "columns not checked: dbt has no columns of model dim_users; `dbt docs generate` writes them" in err
 
+    # A catalog that is older than the manifest knows nothing of what dbt builds now; a contract does.
+    old = catalog({DIM: USERS}) | {"metadata": {"invocation_id": "before", "generated_at": "2025-01-01T00:00:00Z"}}
+    write(review, catalog=old, manifest=graph(users=without))
+    path = str(review / "manifest.json")
+    done = project.cli.here("validate", "-s", "users", "--manifest", path).check()
+    assert "WARN users: columns of model dim_users: catalog.json is older than the manifest; run `dbt docs" in done.err
+    enforced = graph(users=without)
+    enforced["nodes"][DIM]["config"]["contract"] = {"enforced": True}
+    write(review, manifest=enforced)
+    done = project.cli.here("validate", "-s", "users", "--manifest", path).check(1)
+    assert "column `plan` is not among the columns that dbt has of model dim_users" in done.err
+    old["metadata"]["invocation_id"] = "one"
+    write(review, catalog=old)
+    assert project.cli.here("validate", "-s", "users", "--manifest", path).check().err == "", "of one `docs generate`"
+
     # Against the YAML's own manifest, which is production's.
     write(target, manifest=graph(users=USERS))
     assert "changed type: seats (Numeric -> String)" in checked(USERS | {"seats": "VARCHAR"}, code=1)[1]
@@ -271,6 +301,49 @@ def test_validate_translates_other_dialects(project: Project, target: Path, tmp_
     model_file.write_text(model_file.read_text().replace("iff(plan", "iff(plann"))
     err = project.cli.here("validate", "-s", "users", "--manifest", path).check(1).err
     assert "column `plann` is not among" in err
+
+
+def test_a_manifest_of_another_target_sends_nothing(project: Project, target: Path, sandbox: Sandbox) -> None:
+    """Also when run_results.json is of an earlier command than the manifest, as after `dbt ls`."""
+    dbt = project.folder / "shop"
+    dbt.mkdir()
+    (dbt / "dbt_project.yml").write_text("name: shop\nprofile: shop\ntarget-path: ../target\n")
+    outputs = "".join(
+        f'    {name}: {{type: duckdb, path: ../{project.warehouse.name}, schema: "{schema}"}}\n'
+        for name, schema in (("dev", "dev_alice"), ("prod", "marts"), ("ci", "marts"), ("own", "{{ env_var('WHO') }}"))
+    )
+    (dbt / "profiles.yml").write_text(f"shop:\n  target: dev\n  outputs:\n{outputs}")
+    project.write_config("dbt: {project_dir: ../shop}\n")
+    text = project.config.read_text()
+    (warehouse,) = [line for line in text.splitlines() if line.startswith("warehouse:")]
+    project.config.write_text(text.replace(warehouse, "warehouse: {dbt: {target: prod}}"))
+
+    def made(schema: str) -> None:
+        users = model("dim_users", database="warehouse", schema=schema, relation_name=f"{schema}.dim_users")
+        opened = model("fct_opened", database="warehouse", schema=schema, relation_name=f"{schema}.fct_opened")
+        other = results({}, target="prod") | {"metadata": {"invocation_id": "before"}}
+        write(target, manifest=manifest(users, opened), run_results=other)
+
+    project.execute("CREATE SCHEMA dev_alice", "CREATE TABLE dev_alice.dim_users AS SELECT * FROM marts.dim_users",
+                    "CREATE TABLE dev_alice.fct_opened AS SELECT * FROM marts.fct_opened")  # fmt: skip
+    made("dev_alice")
+    err = project.cli.here("run").check(1).err
+    assert "manifest.json has its models where target `dev` has them, and here it is `prod`" in err
+    assert f"run `dbt parse --project-dir {dbt} --target prod`" in err
+    assert not sandbox.jobs
+    failed = project.cli.here("debug").check(1).out
+    assert "FAIL  dbt" in failed
+    assert "where target `dev` has them" in failed
+
+    # `ci` puts them there too, and so may have written it.
+    made("marts")
+    assert "v12 of `shop`, target not known (here `prod`), made 20" in project.cli.here("debug").out
+    done = project.cli.here("run").check()
+    assert done.err.count("manifest.json does not say its target, and here it is `prod`") == 1
+    assert [entry["delivered"] for entry in project.results()["results"]] == [4, 3]
+    write(target, run_results=results({}, target="prod"))
+    assert "v12 of `shop`, target `prod`, made 20" in project.cli.here("debug").out
+    assert "WARN" not in project.cli.here("run").check().err
 
 
 def test_debug_says_which_manifest_it_is(project: Project, target: Path) -> None:

@@ -126,6 +126,23 @@ def test_relations_are_those_of_the_target(shop: Shop) -> None:
     assert sent(shop.run()) == {"accounts": 3, "clicks": 4}
 
 
+def test_a_manifest_that_was_written_again_for_the_default_target(shop: Shop) -> None:
+    """`dbt ls` leaves run_results.json as the build wrote it; so do `parse` and `source freshness`."""
+    shop.project.config.write_text(shop.project.config.read_text().replace("target: dev", "target: prod"))
+    (shop.folder / "models" / "plain.sql").write_text("select 1 as id")
+    shop.dbt("build", "--target", "prod")
+    shop.dbt("ls")
+    err = shop.sync("compile", "-s", "accounts", code=1).err
+    assert "manifest.json has its models where target `dev` has them, and here it is `prod`" in err
+    assert "target not known" not in shop.project.cli("debug").out
+    (advised, *_) = re.findall(r"`dbt (parse [^`]+)`", err)
+    shop.dbt(*advised.split())
+    done = shop.sync("compile", "-s", "accounts")
+    assert '"shop"."prod_marts"."dim_accounts"' in done.out
+    assert "WARN" not in done.err
+    assert "target `prod`" in shop.sync("debug").out
+
+
 def test_exposures_are_valid_for_dbt_and_written_twice_the_same(shop: Shop) -> None:
     shop.dbt("parse")
     file = shop.folder / "models" / "userpilot.yml"

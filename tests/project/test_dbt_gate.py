@@ -88,7 +88,15 @@ def test_stale_sources(settings: ModelSettings, tmp_path: Path) -> None:
     ):
         assert list(waiting(settings, tmp_path, {}, sources=results({APP: status, FAR: "pass"}))) == expected
     (why,) = waiting(settings, tmp_path, {}, sources=results({APP: "error"})).values()
-    assert why.startswith("dbt: source app.users is stale, and model dim is built from it; ")
+    assert why == (
+        "dbt: source app.users is stale, and model dim is built from it;"
+        " load it, run `dbt build` and `dbt source freshness`"
+    )
+    (settings.path / "two.sql").write_text(
+        "{{ config(event='track', always=true) }} select * from {{ source('app', 'clicks') }}"
+    )
+    (why,) = waiting(settings, tmp_path, {}, sources=results({FAR: "error"})).values()
+    assert why == "dbt: source app.clicks is stale; load it, run `dbt source freshness`"
 
 
 def test_nothing_to_judge_by_holds_back_everybody(settings: ModelSettings, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dbt_files import manifest, model, results, source, write
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.dbt import Targets, find_project
+from warehouse_sync.project.dbt_ignore import ignored
 from warehouse_sync.project.dbt_manifest import ArtefactError, read_manifest
 from warehouse_sync.project.dbt_relations import Artefacts, DbtRelations
 from warehouse_sync.project.relations import YamlRelations
@@ -166,6 +167,48 @@ def test_a_manifest_older_than_a_model_file_is_stale(tmp_path: Path) -> None:
     (models / "new.py").write_text("def model(dbt, session): ...")
     with pytest.raises(ArtefactError, match=r"new\.py"):
         _ = artefacts().manifest
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ("", {"models/a.sql", "models/wip/b.sql", "models/wip/deep/c.py", "models/d e.tmp.sql", "models/F.SQL"}),
+        ("# models/\n\n\\#x\n", {"models/a.sql", "models/wip/b.sql", "models/wip/deep/c.py", "models/d e.tmp.sql",
+                                "models/F.SQL"}),
+        ("wip/\n*.tmp.sql  \nF.*", {"models/a.sql"}),
+        ("/wip/\n/models/*.sql\n[D-F].SQL", {"models/wip/b.sql", "models/wip/deep/c.py"}),
+        ("models/**/c.p?\nmodels/**\n!models/wip/b.*\n!models/d\\ e.tmp.sql",
+         {"models/wip/b.sql", "models/d e.tmp.sql"}),
+        ("**/deep/**\n[!a].sql\n", {"models/a.sql", "models/d e.tmp.sql", "models/F.SQL"}),
+        ("**", set()),
+        ("models", set()),
+    ],
+)  # fmt: skip
+def test_files_that_dbtignore_names_are_not_read(tmp_path: Path, lines: str, left: set[str]) -> None:
+    """As `pathspec` has it, which dbt uses."""
+    (tmp_path / ".dbtignore").write_text(lines)
+    passed_over = ignored(tmp_path)
+    names = {"models/a.sql", "models/wip/b.sql", "models/wip/deep/c.py", "models/d e.tmp.sql", "models/F.SQL"}
+    assert {name for name in names if not passed_over(tmp_path / name)} == left
+    assert not passed_over(tmp_path.parent / "a.sql")
+    assert not ignored(None)(tmp_path / "models" / "a.sql")
+    assert not ignored(tmp_path / "nowhere")(tmp_path / "models" / "a.sql")
+
+
+def test_a_file_that_dbt_does_not_read_makes_nothing_stale(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    text = "select 1 as id\N{NO-BREAK SPACE}\n"
+    (models / "a.sql").write_text(text, encoding="utf-8")
+    (models / "draft.SQL").write_bytes(b"select '\xff'")
+    # dbt strips text and not bytes.
+    checksum = {"name": "sha256", "checksum": hashlib.sha256(b"select 1 as id").hexdigest()}
+    document = manifest(model("a", checksum=checksum), metadata={"generated_at": "2025-01-01T00:00:00Z"})
+    folder = write(tmp_path / "target", manifest=document)
+    with pytest.raises(ArtefactError, match=r"draft\.SQL"):
+        _ = Artefacts(folder, tmp_path, (models,)).manifest
+    (tmp_path / ".dbtignore").write_text("draft.*\n")
+    assert Artefacts(folder, tmp_path, (models,)).manifest
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,12 @@ def test_where_profiles_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_which_profile_and_target(folder: Path) -> None:
+    places = load(folder, "{target: pg}").dbt_targets.places
+    assert places == {"pg": ("shop", "7")}
+    places = load(folder, "{target: file}").dbt_targets.places
+    assert places == {
+        "file": ("shop", "main"), "md": ("shop", "main"), "md2": ("shop", "main"), "memory": ("", "main"),
+    }  # fmt: skip
     assert load(folder, SHOP_TARGET="md").dbt_targets.wanted == "md"
     assert load(folder, SHOP_TARGET="md", DBT_TARGET="pg").dbt_targets.wanted == "pg"
     assert load(folder, "{target: sf}", DBT_TARGET="pg").dbt_targets.wanted == "sf"

@@ -41,10 +41,15 @@ def exposures(session: Session, write: Path | None) -> int:
         raise UsageError(f"{config.file} names no dbt project", hint="add `dbt: {project_dir: ../my_dbt_project}`.")
     chosen, failed = _usable(session)
     try:
-        entries = exposures_of(config.name, chosen, settings, artefacts)
+        found = exposures_of(config.name, chosen, settings, artefacts)
     except ModelError as error:
         session.console.failure(error)
         return 1
+    for exposure in found:
+        for call in exposure.left_out:
+            text = f"{exposure.model}: {call} is private in dbt: no exposure can depend on it, so it is left out"
+            session.console.event("model_warning", text, level="warn", model=exposure.model)
+    entries = [exposure.entry for exposure in found]
     if write is not None:
         return failed or _write(session, write, as_yaml(entries))
     if session.prints_json:

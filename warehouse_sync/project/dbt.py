@@ -2,7 +2,7 @@
 
 dbt_project.yml -> DbtProject                  here
 profiles.yml    -> the warehouse's settings    dbt_profiles
-manifest.json   -> ref() and source()          dbt_manifest, dbt_relations
+manifest.json   -> ref() and source()          dbt_manifest, dbt_target, dbt_relations
 run_results.json, sources.json -> who may run  dbt_gate
 exposures for dbt                              dbt_exposures
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from warehouse_sync.project import traps
 
 PROJECT_FILE = "dbt_project.yml"
 TARGET_VARIABLE = "DBT_TARGET_PATH"
+
+Place = tuple[str, str]
+"""A database and a schema; "" for a database that a profile does not name."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,14 @@ class DbtProject:
 
 @dataclass(frozen=True)
 class Targets:
-    """dbt's target that manifests have to be of ("" for any), and the one that dbt takes unasked ("": not known)."""
+    """dbt's target that manifests have to be of ("" for any), and the one that dbt takes unasked ("": not known).
+
+    `places`: where each target of the profile puts models that name no schema of their own, as far as that is known.
+    """
 
     wanted: str = ""
     default: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 def find_project(start: Path, environ: Mapping[str, str] | None = None) -> DbtProject | None:
@@ -147,6 +154,7 @@ def render(text: str, environ: Mapping[str, str]) -> str:
 __all__ = [
     "PROJECT_FILE",
     "DbtProject",
+    "Place",
     "RenderError",
     "Targets",
     "find_project",

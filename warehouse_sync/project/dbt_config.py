@@ -67,7 +67,7 @@ def put_in_profile(
         document.report(("warehouse", "dbt"), str(error), at_key=True)
         document.faults.add(("warehouse",))
         return Targets()
-    return Targets(profile.target, profile.default)
+    return Targets(profile.target, profile.default, profile.places)
 
 
 def _choice_of(document: Document, context: Context) -> ProfileChoice | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -28,13 +29,20 @@ _OURS = ("owner", "url")
 _JINJA = re.compile(r"\{[{%#]")
 
 
-def exposures(
-    pipeline: str, models: Sequence[Model], settings: ModelSettings, artefacts: Artefacts
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Exposure:
+    """One model's exposure, as YAML has it. `left_out`: what it depends on and dbt would not let it say."""
+
+    model: str
+    entry: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+
+
+def exposures(pipeline: str, models: Sequence[Model], settings: ModelSettings, artefacts: Artefacts) -> list[Exposure]:
     """The exposures of these models, in their order. Raises ModelError for one whose tables dbt does not have."""
     found = [_exposure(pipeline, model, settings, artefacts) for model in models]
     seen: dict[str, int] = {}
-    for entry in found:
+    for entry in (exposure.entry for exposure in found):
         name = entry["name"]
         seen[name] = seen.get(name, 0) + 1
         if seen[name] > 1:
@@ -48,25 +56,28 @@ def as_yaml(entries: Sequence[Mapping[str, Any]]) -> str:
     return HEADING + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _exposure(pipeline: str, model: Model, settings: ModelSettings, artefacts: Artefacts) -> dict[str, Any]:
+def _exposure(pipeline: str, model: Model, settings: ModelSettings, artefacts: Artefacts) -> Exposure:
     try:
         manifest = artefacts.manifest
     except ArtefactError as error:
         raise ModelError(f"dbt: {error.message}", path=model.path, hint=error.hint) from None
-    uses = [use.call for use in uses_of(model, settings) if use.node(manifest) is not None]
+    nodes = {use.call: node for use in uses_of(model, settings) if (node := use.node(manifest)) is not None}
+    # An exposure is in no group, so that dbt takes a ref to a private model for an error of the whole project.
+    private = tuple(sorted(call for call, node in nodes.items() if node.private))
     said = model.description or f"Rows of {model.event} that warehouse-sync sends to Userpilot."
     own = {"pipeline": pipeline, "model": model.name, "event": str(model.event)}
     meta = {key: value for key, value in model.meta.items() if key not in _OURS}
-    return {
+    entry = {
         "name": re.sub(r"\W", "_", f"{pipeline}_{model.name}", flags=re.ASCII),
         "label": _plain(f"Userpilot: {model.name}"),
         "type": "application",
         "url": _plain(model.meta.get("url") or URL),
         "description": _plain(said),
-        "depends_on": sorted(set(uses)),
+        "depends_on": sorted(nodes.keys() - set(private)),
         "owner": _owner(pipeline, model.meta.get("owner")),
         "config": {"tags": _plain(list(model.tags)), "meta": _plain(meta | {"warehouse_sync": own})},
     }
+    return Exposure(model.name, entry, private)
 
 
 def _owner(pipeline: str, given: Any) -> dict[str, Any]:
@@ -89,4 +100,4 @@ def _plain(value: Any) -> Any:
     return _JINJA.sub(lambda match: "{{ '" + match[0] + "' }}", str(value))
 
 
-__all__ = ["HEADING", "URL", "as_yaml", "exposures"]
+__all__ = ["HEADING", "URL", "Exposure", "as_yaml", "exposures"]

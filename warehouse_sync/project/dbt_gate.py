@@ -27,6 +27,7 @@ _WENT_WRONG = {
     "skipped": "was skipped",
     "partial success": "was built in part",
 }
+_STALE = {"error": "is stale", "runtime error": "could not be checked for freshness"}
 _TESTS = ("test", "unit_test")
 
 
@@ -65,16 +66,22 @@ def _reason(artefacts: Artefacts, uses: tuple[Use, ...]) -> str:
         return ""
     try:
         manifest = artefacts.manifest
-        wrong = _trouble(artefacts, manifest)
+        wrong, stale = _trouble(artefacts, manifest), _stale(artefacts)
     except ArtefactError as error:
         return f"dbt: {error.message}; {error.hint.rstrip('.')}"
+    build = f"run `{artefacts.command('build')}`"
     own = {node.id: node for node in (use.node(manifest) for use in uses) if node is not None}
     for id_ in sorted(manifest.upstream(frozenset(own)), key=lambda id_: (id_ not in own, id_)):
+        if id_ not in wrong and id_ not in stale:
+            continue
+        node = manifest.nodes.get(id_)
+        label = node.label if node else id_
+        below = "" if id_ in own else f", and {_below(manifest, own, id_)} is built from it"
         if id_ in wrong:
-            node = manifest.nodes.get(id_)
-            label = node.label if node else id_
-            below = "" if id_ in own else f", and {_below(manifest, own, id_)} is built from it"
-            return f"dbt: {label} {wrong[id_]}{below}; mend it and run `{artefacts.command('build')}`"
+            return f"dbt: {label} {wrong[id_]}{below}; mend it and {build}"
+        # Only this command looks at sources again.
+        look = f"`{artefacts.command('source freshness')}`"
+        return f"dbt: {label} {stale[id_]}{below}; load it, {f'{build} and {look}' if below else f'run {look}'}"
     return ""
 
 
@@ -102,12 +109,16 @@ def _trouble(artefacts: Artefacts, manifest: Manifest) -> dict[str, str]:
                 wrong |= dict.fromkeys([node.attached] if node.attached else node.depends_on, f"failed the test {name}")
         elif status in _WENT_WRONG:
             wrong[id_] = _WENT_WRONG[status]
+    return wrong
+
+
+def _stale(artefacts: Artefacts) -> dict[str, str]:
+    """What is wrong with sources, by node; nothing when dbt never looked."""
     try:
         freshness = read_artefact(artefacts.folder_of_target / "sources.json", "")
     except ArtefactError:
-        return wrong
-    stale = {"error": "is stale", "runtime error": "could not be checked for freshness"}
-    return wrong | {id_: stale[status] for id_, status in _statuses(freshness).items() if status in stale}
+        return {}
+    return {id_: _STALE[status] for id_, status in _statuses(freshness).items() if status in _STALE}
 
 
 def _statuses(document: Mapping[str, object]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from warehouse_sync.project.dbt_ignore import ignored
+
 VERSIONS = (9, 10, 11, 12, 20)
 """Versions of the manifest that are read; 20 is Fusion's name for 12."""
 
@@ -35,7 +37,8 @@ class ArtefactError(Exception):
 class Node:
     """A model, seed, snapshot, source or test. `relation` is its name as SQL, quoted as dbt would, None without one.
 
-    `columns`: documented name -> data type, "" where dbt knows none; `attached`: the node that a test belongs to.
+    `columns`: documented name -> data type, "" where dbt knows none; `attached`: the node that a test belongs to;
+    `placed`: it names a schema or database of its own; `contract`: dbt builds just the columns that are documented.
     """
 
     id: str
@@ -52,6 +55,11 @@ class Node:
     file: str = ""
     checksum: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    database: str = ""
+    schema: str = ""
+    placed: bool = False
+    contract: bool = False
+    private: bool = False
 
     @property
     def label(self) -> str:
@@ -119,19 +127,23 @@ def read_manifest(path: Path, command: str) -> Manifest:
         project=str(metadata.get("project_name") or ""),
         adapter=str(metadata.get("adapter_type") or ""),
         invocation=str(metadata.get("invocation_id") or ""),
-        generated_at=_moment(metadata.get("generated_at"), path),
+        generated_at=moment(metadata.get("generated_at")) or datetime.fromtimestamp(path.stat().st_mtime, UTC),
         nodes=kept,
         disabled=tuple(_disabled(document)),
     )
 
 
-def newer_model(manifest: Manifest, folders: tuple[Path, ...]) -> Path | None:
-    """The newest model file that was written after the manifest, with other content than the manifest knows of it."""
+def newer_model(manifest: Manifest, folders: tuple[Path, ...], project: Path | None = None) -> Path | None:
+    """The newest model file that was written after the manifest, with other content than the manifest knows of it.
+
+    What the .dbtignore in `project` names is no model file.
+    """
+    passed_over = ignored(project)
     known = {node.file: node.checksum for node in (*manifest.nodes.values(), *manifest.disabled)}
     stale: list[tuple[float, Path]] = []
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.suffix not in _MODEL_FILES or not path.is_file():
+            if path.suffix.lower() not in _MODEL_FILES or not path.is_file() or passed_over(path):
                 continue
             written = path.stat().st_mtime
             # A fresh checkout makes every file new; only another content makes the manifest old.
@@ -141,10 +153,11 @@ def newer_model(manifest: Manifest, folders: tuple[Path, ...]) -> Path | None:
 
 
 def _same(path: Path, known: Mapping[str, str]) -> bool:
-    """True when dbt took its checksum of this content; it strips the text first."""
+    """True when dbt took its checksum of this content; it strips the text first, of Unicode's blanks too."""
     checksums = {checksum for file, checksum in known.items() if file and path.as_posix().endswith(f"/{file}")}
     data = path.read_bytes()
-    return any(hashlib.sha256(content).hexdigest() in checksums for content in (data.strip(), data))
+    stripped = data.decode(errors="surrogateescape").strip().encode(errors="surrogateescape")
+    return any(hashlib.sha256(content).hexdigest() in checksums for content in (stripped, data))
 
 
 def read_artefact(path: Path, command: str) -> dict[str, Any]:
@@ -184,6 +197,7 @@ def _node(id_: str, raw: Mapping[str, Any]) -> Node:
         value = inside.get(key)
         return "" if value is None else str(value)
 
+    config = mapping(raw.get("config"))
     kind = text("resource_type") or id_.partition(".")[0]
     above = mapping(raw.get("depends_on")).get("nodes")
     columns = {
@@ -200,22 +214,37 @@ def _node(id_: str, raw: Mapping[str, Any]) -> Node:
         source=text("source_name") if kind == "source" else "",
         version=text("version"),
         latest=text("latest_version"),
-        materialized=text("materialized", mapping(raw.get("config"))),
+        materialized=text("materialized", config),
         depends_on=tuple(map(str, above)) if isinstance(above, list) else (),
         attached=text("attached_node"),
         file=text("original_file_path").replace("\\", "/"),
         checksum=text("checksum", mapping(raw.get("checksum"))),
         columns=columns,
+        database=text("database"),
+        schema=text("schema"),
+        placed=bool(text("schema", config) or text("database", config)),
+        contract=mapping(config.get("contract")).get("enforced") is True,
+        private="private" in (text("access"), text("access", config)),
     )
 
 
-def _moment(value: Any, path: Path) -> datetime:
-    """When the manifest was made; the file's own time where it does not say."""
+def moment(value: Any) -> datetime | None:
+    """One of dbt's times, aware; None for what is none."""
     try:
-        moment = datetime.fromisoformat(str(value))
+        found = datetime.fromisoformat(str(value))
     except ValueError:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-__all__ = ["VERSIONS", "ArtefactError", "Manifest", "Node", "mapping", "newer_model", "read_artefact", "read_manifest"]
+__all__ = [
+    "VERSIONS",
+    "ArtefactError",
+    "Manifest",
+    "Node",
+    "mapping",
+    "moment",
+    "newer_model",
+    "read_artefact",
+    "read_manifest",
+]

@@ -7,14 +7,14 @@ nothing to a sync (`threads`, `retries`, …) are passed over. No message shows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warehouse_sync.errors import ConfigError
 from warehouse_sync.project.connections import ProfileChoice
-from warehouse_sync.project.dbt import DbtProject, RenderError, read_mapping, render
+from warehouse_sync.project.dbt import DbtProject, Place, RenderError, read_mapping, render
 from warehouse_sync.project.environment import Expanded
 from warehouse_sync.project.layout import WAREHOUSES, keys_of
 from warehouse_sync.project.names import nearest
@@ -25,6 +25,9 @@ DIR_VARIABLE, PROFILE_VARIABLE, TARGET_VARIABLE = "DBT_PROFILES_DIR", "DBT_PROFI
 _REDSHIFT_PORT = 5439
 _TEXTS = ("password", "pass", "user", "dbname", "database", "schema")
 _ATTACHED = ("path", "alias", "type")
+_PLACE = ("database", "dbname", "schema", "path")
+
+_Placed = tuple[str, Place]
 
 
 class ProfileError(Exception):
@@ -43,7 +46,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Profile:
-    """One target; `default` is the one that dbt takes by itself.
+    """One target; `default` is the one that dbt takes by itself, `places` has all of its type that can be read.
 
     `settings` are keys of the YAML's `warehouse`; relative paths in them start at `folder`, where dbt is run: the
     project's folder, or else that of profiles.yml.
@@ -55,6 +58,7 @@ class Profile:
     default: str
     folder: Path
     settings: Mapping[str, Any]
+    places: Mapping[str, Place]
 
 
 def read_profile(choice: ProfileChoice, around: Surroundings) -> Profile:
@@ -82,7 +86,31 @@ def read_profile(choice: ProfileChoice, around: Surroundings) -> Profile:
         raise ProfileError(f"{file}: the profile `{name}` has no target `{target}`{near}")
     where = f"{file}: {name}.outputs.{target}"
     settings = _settings(_rendered(output, where, around.environ), where)
-    return Profile(file, name, target, default, around.project.folder if around.project else file.parent, settings)
+    folder = around.project.folder if around.project else file.parent
+    return Profile(file, name, target, default, folder, settings, dict(_places(outputs, output, around.environ)))
+
+
+def _places(outputs: Mapping[str, Any], chosen: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[_Placed]:
+    """Database and schema of every target of the chosen one's type, as dbt's adapters have them by default."""
+    for target, output in outputs.items():
+        if not isinstance(output, dict) or output.get("type") != chosen.get("type"):
+            continue
+        wanted = {key: output[key] for key in _PLACE if output.get(key) is not None}
+        try:
+            given = {key: render(str(value), environ) for key, value in wanted.items()}
+        except RenderError:
+            # Its variables may be set only where that target is used.
+            continue
+        if output.get("type") == "duckdb":
+            given = {"schema": "main", "database": _duckdb_name(given.get("path", ""))} | given
+        if "schema" in given:
+            yield target, (given.get("database") or given.get("dbname") or "", given["schema"])
+
+
+def _duckdb_name(path: str) -> str:
+    """The name under which DuckDB knows the file: `my` for `data/my.db.duckdb`, `shop` for `md:shop?…`."""
+    file = path.partition("?")[0].removeprefix("md:").rpartition("/")[2]
+    return file.lstrip(".").partition(".")[0]
 
 
 def _find(choice: ProfileChoice, around: Surroundings) -> Path:

@@ -1,11 +1,12 @@
 """`ref()` and `source()` by dbt's manifest: `models.refs` and `models.sources` of the YAML win, name by name.
 
 A relation is written as dbt's `relation_name` says: database, schema, alias, and quoting of the target that the
-manifest was made for. Which target that was is told by run_results.json, when both are of one invocation.
+manifest was made for.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,17 @@ from warehouse_sync.project.dbt_manifest import (
     ArtefactError,
     Manifest,
     Node,
-    mapping,
     newer_model,
-    read_artefact,
     read_manifest,
 )
+from warehouse_sync.project.dbt_target import target_by_place, target_noted
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.relations import Relations, YamlRelations, ref_call
 
 if TYPE_CHECKING:
     from warehouse_sync.project.settings import Config
+
+log = logging.getLogger("warehouse_sync.dbt")
 
 _ADAPTERS = {"redshift": "postgres"}
 _HERE = ("duckdb", "postgres", "snowflake")
@@ -60,6 +62,21 @@ class Artefacts:
         return self._read
 
     @cached_property
+    def made_for(self) -> str:
+        """The target that the manifest was made for, "" when that is not known. Raises ArtefactError."""
+        return target_noted(self.manifest, self.targets.default) or target_by_place(self.manifest, self.targets)
+
+    @property
+    def doubt(self) -> str:
+        """What is not known of the manifest and should be; "" when nothing is. Raises ArtefactError."""
+        if self.targets.wanted == self.targets.default or self.made_for:
+            return ""
+        return (
+            f"{self.manifest.path} does not say its target, and here it is `{self.targets.wanted}`: let"
+            f" `{self.command('build')}` be the last command, or keep its run_results.json beside the manifest"
+        )
+
+    @cached_property
     def _read(self) -> Manifest | ArtefactError:
         try:
             return self._checked()
@@ -70,7 +87,7 @@ class Artefacts:
         path = self.manifest_file or self.folder_of_target / "manifest.json"
         manifest = read_manifest(path, self.command())
         self._check_target(manifest)
-        newer = None if self.manifest_file else newer_model(manifest, self.model_paths)
+        newer = None if self.manifest_file else newer_model(manifest, self.model_paths, self.folder)
         if newer is not None:
             raise ArtefactError(
                 f"{path} is older than {newer}, which has changed since",
@@ -85,25 +102,20 @@ class Artefacts:
                 f"{manifest.path} was made for {manifest.adapter}, and `warehouse` is {self.warehouse}",
                 f"run `{self.command()}` with a target of this warehouse.",
             )
-        made_for, wanted = _target_of(manifest, self.targets.default), self.targets.wanted
-        if wanted and made_for and made_for != wanted:
+        wanted = self.targets.wanted
+        noted = target_noted(manifest, self.targets.default)
+        if wanted and noted and noted != wanted:
             raise ArtefactError(
-                f"{manifest.path} was made for target `{made_for}`, and here it is `{wanted}`",
+                f"{manifest.path} was made for target `{noted}`, and here it is `{wanted}`",
                 f"run `{self.command()}`, or keep a folder for each target (`dbt.target_path`).",
             )
-
-
-def _target_of(manifest: Manifest, default: str) -> str:
-    """The target of the invocation that wrote the manifest; "" when its run_results.json is of another one.
-
-    dbt notes the target that it was asked for, and nothing when it took the profile's own.
-    """
-    try:
-        results = read_artefact(manifest.path.with_name("run_results.json"), "")
-    except ArtefactError:
-        return ""
-    same = manifest.invocation and mapping(results.get("metadata")).get("invocation_id") == manifest.invocation
-    return str(mapping(results.get("args")).get("target") or default) if same else ""
+        # A file that is named by hand only tells columns.
+        placed = "" if noted or self.manifest_file else target_by_place(manifest, self.targets)
+        if placed and placed != wanted:
+            raise ArtefactError(
+                f"{manifest.path} has its models where target `{placed}` has them, and here it is `{wanted}`",
+                f"run `{self.command()}`, or `{self.command('build')}`, which notes its target.",
+            )
 
 
 @dataclass(frozen=True)
@@ -117,20 +129,25 @@ class DbtRelations:
         """The table's name as SQL."""
         if schema in self.yaml.sources:
             return self.yaml.source(schema, table)
-        return relation(find_source(self._manifest(), schema, table), f"source('{schema}', '{table}')")
+        return relation(find_source(self._manifest, schema, table), f"source('{schema}', '{table}')")
 
     def ref(self, name: str, package: str | None, version: str | None = None) -> str:
         """The table's name as SQL."""
         written = self.yaml.find_ref(name, package, version)
         if written is not None:
             return written
-        return relation(find_model(self._manifest(), name, package, version), ref_call(name, package, version))
+        return relation(find_model(self._manifest, name, package, version), ref_call(name, package, version))
 
+    @cached_property
     def _manifest(self) -> Manifest:
+        """Read when a name is first asked for; what is not known of it is a warning then."""
         try:
-            return self.artefacts.manifest
+            manifest = self.artefacts.manifest
         except ArtefactError as error:
             raise ModelError(f"dbt: {error.message}", hint=error.hint) from None
+        if self.artefacts.doubt:
+            log.warning("%s", self.artefacts.doubt)
+        return manifest
 
 
 def artefacts_of(config: Config, manifest_file: Path | None = None) -> Artefacts | None:

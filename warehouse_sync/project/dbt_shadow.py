@@ -1,7 +1,7 @@
 """dbt's tables as names and columns alone: what a model can be bound to without its warehouse.
 
 Every `ref()` and `source()` becomes a table `dbt_1`, `dbt_2`, … whose columns are those of catalog.json, or of the
-manifest where the catalog does not have the table.
+manifest where the catalog does not have the table, or is older and dbt enforces the table's contract.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from warehouse_sync.errors import ModelError
-from warehouse_sync.project.dbt_manifest import ArtefactError, Manifest, Node, mapping, read_artefact
+from warehouse_sync.project.dbt_manifest import ArtefactError, Manifest, Node, mapping, moment, read_artefact
 from warehouse_sync.project.dbt_relations import Use, find_model, find_source, relation
 from warehouse_sync.project.relations import YamlRelations, ref_call
 
@@ -20,24 +20,36 @@ _ANY = "VARCHAR"
 
 @dataclass(frozen=True)
 class Table:
-    """An empty table: its name, what it is in dbt, and its columns with DuckDB types; `typed`: all types are known."""
+    """An empty table: its name, what it is in dbt, and its columns with DuckDB types.
+
+    `typed`: all types are known; `outdated`: the columns are those of a catalog that is older than the manifest.
+    """
 
     name: str
     label: str
     columns: Mapping[str, str]
     typed: bool
+    outdated: bool = False
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """One catalog.json: node -> column -> type. `older`: than the manifest beside it, and of another invocation."""
+
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    older: bool = False
 
 
 @dataclass(frozen=True)
 class ShadowRelations:
     """Relations of one manifest, as tables that are made when they are asked for.
 
-    `catalog`: node -> column -> type; `yaml`: names that dbt need not know; `tables` fills while models render, and one
-    without columns is one that dbt knows nothing of.
+    `yaml`: names that dbt need not know; `tables` fills while models render, and one without columns is one that dbt
+    knows nothing of.
     """
 
     manifest: Manifest
-    catalog: Mapping[str, Mapping[str, str]]
+    catalog: Catalog
     yaml: YamlRelations
     tables: dict[str, Table] = field(default_factory=dict)
 
@@ -63,26 +75,31 @@ class ShadowRelations:
     def _table(self, node: Node, call: str) -> str:
         relation(node, call)
         if node.id not in self.tables:
-            raw = self.catalog.get(node.id) or node.columns
+            listed = {} if self.catalog.older and node.contract else self.catalog.columns.get(node.id, {})
+            raw = listed or node.columns
             types = {name: _duckdb_type(kind, self.manifest.adapter) for name, kind in raw.items()}
             columns = {name: kind or _ANY for name, kind in types.items()}
             name = f"dbt_{len(self.tables) + 1}"
-            self.tables[node.id] = Table(name, node.label, columns, all(types.values()))
+            outdated = self.catalog.older and bool(listed)
+            self.tables[node.id] = Table(name, node.label, columns, all(types.values()), outdated)
         return self.tables[node.id].name
 
 
-def catalog_beside(manifest: Manifest) -> dict[str, dict[str, str]]:
-    """The columns of catalog.json in the manifest's folder, by node; empty without one."""
+def catalog_beside(manifest: Manifest) -> Catalog:
+    """The catalog.json in the manifest's folder; an empty one without it."""
     try:
         document = read_artefact(manifest.path.with_name("catalog.json"), "")
     except ArtefactError:
-        return {}
+        return Catalog()
+    metadata = mapping(document.get("metadata"))
+    made = moment(metadata.get("generated_at"))
+    same = metadata.get("invocation_id") == manifest.invocation
     found: dict[str, dict[str, str]] = {}
     for section in ("nodes", "sources"):
         for id_, raw in mapping(document.get(section)).items():
             columns = sorted(mapping(mapping(raw).get("columns")).items(), key=lambda item: _place(item[1]))
             found[id_] = {name: str(mapping(column).get("type") or "") for name, column in columns}
-    return found
+    return Catalog(found, older=not same and made is not None and made < manifest.generated_at)
 
 
 def _place(column: object) -> int:
@@ -120,4 +137,4 @@ def duckdb_sql(sql: str, dialect: str) -> str:
     return found
 
 
-__all__ = ["ShadowRelations", "Table", "catalog_beside", "duckdb_sql"]
+__all__ = ["Catalog", "ShadowRelations", "Table", "catalog_beside", "duckdb_sql"]

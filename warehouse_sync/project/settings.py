@@ -7,6 +7,7 @@ the file and validated like everything else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from warehouse_sync.project.fields import (
     PositiveDuration,
     Relations,
     Size,
+    StateFolder,
     StateUrl,
     Text,
     Timezone,
@@ -105,7 +107,7 @@ class State(Section):
 
     url: StateUrl = _written("sqlite:///../.warehouse_sync/state.db")
     """SQLite file (three slashes: relative to this file; four: absolute) or postgresql+psycopg://user:pass@host/db."""
-    dir: FilePath = _written("../.warehouse_sync")
+    dir: StateFolder = _written("../.warehouse_sync")
     """Folder of batches, snapshots and logs, relative to this file; everything is below <dir>/<name>/."""
 
 
@@ -279,7 +281,7 @@ class Config(Section):
     @property
     def dbt_targets(self) -> Targets:
         """dbt's target that manifests have to be of, `dbt.target` or that of `warehouse.dbt`, and the profile's own."""
-        return Targets(self.dbt.target or self._dbt_targets.wanted, self._dbt_targets.default)
+        return replace(self._dbt_targets, wanted=self.dbt.target or self._dbt_targets.wanted)
 
     def position(self, key: str) -> tuple[int, int]:
         """Line and column (1-based) of a dotted key such as `models.overrides.users.lag`, or the nearest above it.
