@@ -247,6 +247,95 @@ def test_rows_that_are_no_table(bench: Bench, rows: str, message: str) -> None:
     assert "1 of 1 ERROR users::one" in err
 
 
+# Slips that would pass in silence
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "hint"),
+    [
+        (
+            "ref('nothing')",
+            "the model does not call ref('nothing')",
+            "it calls source('app', 'users'), ref('shop', 'plans')",
+        ),
+        ("source('app', 'userz')", "the model does not call source('app', 'userz') (nearest: source('app', 'users'))",
+         "it calls"),
+        ("ref('other', 'plans')", "the model does not call ref('other', 'plans') (nearest: ref('shop', 'plans'))", ""),
+    ],
+)  # fmt: skip
+def test_rows_for_what_the_model_does_not_call(bench: Bench, given: str, said: str, hint: str) -> None:
+    bench.model("users", USERS + "{% if is_incremental() %} join {{ ref('shop', 'plans') }} p using (plan) {% endif %}")
+    bench.write(f"""\
+        unit_tests:
+          - name: one
+            model: users
+            given:
+              - {{input: "source('app', 'users')", rows: []}}
+              - {{input: "ref('plans')", rows: []}}
+              - {{input: "{given}", rows: []}}
+            expect: {{rows: []}}
+        """)
+    err = bench.cli.here("test").check(1).err
+    assert "1 of 1 ERROR users::one" in err
+    assert f"users.yml:7: given: {said}" in err
+    assert hint in err
+
+
+@pytest.mark.parametrize(
+    ("body", "rows", "said"),
+    [
+        ("select u.id as user_id, u.plan, u.at as _at from {t} u", "{id: a, plann: pro, at: 2025-03-01 10:00:00}",
+         "nothing reads `plann` of source('app', 'users') (nearest: plan)"),
+        ("select u.id as user_id, plan, count(*) as n, u.at as _at from {t} u group by all",
+         "{id: a, Plann: pro, at: 2025-03-01 10:00:00}",
+         "nothing reads `Plann` of source('app', 'users') (nearest: plan)"),
+        # What may be read without its name is no slip, nor is what is like nothing that lacks.
+        ("select u.*, u.id as user_id, u.plan as tier, u.at as _at from {t} u", "{id: a, plann: pro, at: 2025-03-01}",
+         ""),
+        ("select u.id as user_id, u.plan, to_json(u) as whole, u.at as _at from {t} u",
+         "{id: a, plann: pro, at: 2025-03-01 10:00:00}", ""),
+        ("select u.id as user_id, u.plan, u.at as _at from {t} u", "{id: a, country: pl, at: 2025-03-01 10:00:00}", ""),
+        ("select u.id as user_id, u.plan, u.at as _at from {t} u", "{id: a, plann: x, plan: y, at: 2025-03-01}", ""),
+    ],
+)  # fmt: skip
+def test_a_column_that_nothing_reads_beside_one_that_lacks(bench: Bench, body: str, rows: str, said: str) -> None:
+    bench.model("users", "{{ config(event='identify_user', cursor='_at') }}\n"
+                + body.replace("{t}", "{{ source('app', 'users') }}"))  # fmt: skip
+    bench.test("{rows: [{user_id: a}]}", rows=f"[{rows}]")
+    done = bench.cli.here("test", "--output", "json").check()
+    (line,) = done.lines
+    assert line["status"] == "pass"
+    assert line["warnings"] == ([said] if said else [])
+    assert f"WARN users::one: {said}" in done.err if said else "WARN" not in done.err
+
+
+def test_an_empty_table_has_no_slips(bench: Bench) -> None:
+    bench.model("users", "{{ config(event='identify_user', cursor='_at') }}\n"
+                "select u.id as user_id, u.name, u.at as _at from {{ source('app', 'users') }} u")  # fmt: skip
+    bench.test("{rows: []}", rows="[]")
+    assert "WARN" not in bench.cli.here("test").check().err
+
+
+def test_an_expected_reason_that_does_not_exist(bench: Bench) -> None:
+    bench.test("{refused: [{reasons: [nope, user_id_missing]}]}", rows=TWO)
+    err = bench.cli.here("test").check(1).err
+    assert "users.yml:2: expect.refused: there is no reason `nope`" in err
+    assert "there are user_id_missing, company_id_missing, event_name_missing" in err
+
+
+@pytest.mark.parametrize("kind", ["int); drop table x; --", "int) x", "int, y int", "int; select 1", "decmal(9,2)"])
+def test_a_type_that_is_none(bench: Bench, kind: str) -> None:
+    bench.write(f"""\
+        unit_tests:
+          - name: one
+            model: users
+            given: [{{input: "source('app', 'users')", rows: [{{plan: x}}], types: {{Plan: '{kind}'}}}}]
+            expect: {{rows: []}}
+        """)
+    err = bench.cli.here("test").check(1).err
+    assert f"users.yml:2: `types` names '{kind}', which is no type" in err
+
+
 # Other dialects
 
 
@@ -390,9 +479,15 @@ def test_every_problem_of_the_files_at_once(bench: Bench) -> None:
               - {input: "ref('a')", rows: 5, format: csv}
               - {input: "ref('a')", rows: "a,b\\n1", format: csv}
               - {input: "ref('a')", rows: x, format: json}
+              - {input: "ref('t')", rows: [{plan: x}, {Mrr: 1}], types: {mrr: int, plann: int}}
+              - {input: "ref('q')", rows: select 1 as a, format: sql, types: {a: int}}
+              - {input: "ref('e')", rows: [], types: {a: int}}
+              - {input: "source('a', 'b')", fixture: both}
             overrides: {macros: {is_incremental: true}}
             expect: {refused: [{key: x}]}
         """)
+    for name in ("both.csv", "both.sql"):
+        bench.write("a", name)
     bench.write("unit_tests: 5\n", "other.yml")
     bench.write("a: [\n", "odd.yml")
     result = bench.cli.here("test").check(2)
@@ -411,12 +506,20 @@ def test_every_problem_of_the_files_at_once(bench: Bench) -> None:
         "unit_tests[1].given[4].rows: must be text",
         "unit_tests[1].given[5].rows: row 1 has 1 cells, and there are 2 columns",
         "unit_tests[1].given[6].format: must be dict, csv, sql",
+        "unit_tests[1].given[7].types.plann: the rows have no such column (nearest: plan)",
+        "unit_tests[1].given[8].types.a: does not go with a query: let that cast the column",
+        "unit_tests[1].given[10].fixture: there are both.csv and both.sql: write the ending too, as in"
+        " `fixture: both.csv`",
+        "users.yml:10:5: unit_tests[1].given: ref('a') stands twice, in lines 15 and 16",
+        "unit_tests[1].given: source('a', 'b') stands twice, in lines 14 and 21",
         "unit_tests[1].overrides.macros: needs `cursor_from` beside it",
         "unit_tests[1].expect.refused[0].reasons: required, but missing",
         "other.yml:1:13: unit_tests: must be a list",
         "odd.yml:2:1: ",
     ):
         assert said in result.err, said
+    for not_said in ("types.mrr", "given[9]"):
+        assert not_said not in result.err
 
 
 def test_two_tests_of_one_name(bench: Bench) -> None:

@@ -67,6 +67,9 @@ def _say(session: Session, outcome: Outcome, place: int, total: int) -> None:
         text += f"  {test.path}:{test.line}\n{outcome.message}"
     if session.prints_json:
         print_json(_as_json(outcome))
+    for warning in outcome.warnings:
+        said = f"{test.id}: {warning}  {test.path}:{test.line}"
+        session.console.event("model_warning", said, level="warn", model=test.model, test=test.id)
     session.console.event(
         "test_result",
         text,
@@ -86,6 +89,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "line": test.line,
         "status": outcome.status,
         "message": outcome.message,
+        "warnings": list(outcome.warnings),
         "execution_time": round(outcome.seconds, 3),
     }
 

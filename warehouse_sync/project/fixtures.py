@@ -58,9 +58,13 @@ def find_fixture(folder: Path, name: str, format_: str | None) -> tuple[Path, st
     endings = [f".{format_}"] if format_ in ("csv", "sql") else [".csv", ".sql"]
     names = [name] if Path(name).suffix.lower() in (".csv", ".sql") else [name + ending for ending in endings]
     places = [folder / part / one for part in ("fixtures", "") for one in names]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
+    there = [place for place in places if place.is_file()]
+    if not there:
         raise FixtureError(f"there is no such file: looked for {', '.join(str(place) for place in places)}")
+    path = there[0]
+    if len({place.suffix for place in there}) > 1:
+        both = " and ".join(place.name for place in there)
+        raise FixtureError(f"there are {both}: write the ending too, as in `fixture: {path.name}`")
     if path.suffix.lower().lstrip(".") != (format_ or path.suffix.lower().lstrip(".")):
         raise FixtureError(f"`format: {format_}` does not go with {path.name}")
     try:

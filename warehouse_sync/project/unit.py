@@ -79,11 +79,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Given:
-    """The rows of one input; `types` names columns' types in the warehouse's SQL."""
+    """The rows of one input; `types` names columns' types in the warehouse's SQL; `line` is that of `input`."""
 
     input: Input
     rows: Rows
     types: Mapping[str, str] = field(default_factory=dict)
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ class _File:
             for where, item in self.items(keys.get("given"), (*place, "given"))
             if (one := self.given(item, where)) is not None
         ]
+        self.check_inputs(given, (*place, "given"))
         tags = config.get("tags", [])
         test = UnitTest(
             name=self.text(keys.get("name"), (*place, "name")),
@@ -215,13 +217,34 @@ class _File:
         text = self.text(keys["input"], (*place, "input"))
         types = {name: str(kind) for name, kind in self.free(keys.get("types"), (*place, "types")).items()}
         rows = self.rows(keys, place)
+        self.check_types(types, rows, (*place, "types"))
         match = _INPUT.fullmatch(text.strip())
         names = [_QUOTED.fullmatch(part) for part in match[2].split(",")] if match else []
         if match is None or not all(names) or len(names) not in ((2,) if match[1] == "source" else (1, 2)):
             self.report((*place, "input"), "must be ref('name'), ref('package', 'name') or source('schema', 'table')")
             return None
         kind: Literal["ref", "source"] = "source" if match[1] == "source" else "ref"
-        return Given(Input(kind, tuple(name[2] for name in names if name)), rows, types)
+        line, _ = self.document.value_place((*place, "input"))
+        return Given(Input(kind, tuple(name[2] for name in names if name)), rows, types, line)
+
+    def check_inputs(self, given: Sequence[Given], place: KeyPath) -> None:
+        """The rows of the second one would silently replace those of the first."""
+        lines: dict[Input, int] = {}
+        for one in given:
+            if one.input in lines:
+                self.report(place, f"{one.input} stands twice, in lines {lines[one.input]} and {one.line}", at_key=True)
+            lines[one.input] = one.line
+
+    def check_types(self, types: Mapping[str, str], rows: Rows, place: KeyPath) -> None:
+        """The type of a column that is not there would say nothing. A table without rows has none to be judged by."""
+        columns = dict.fromkeys(name for row in rows.rows for name in row)
+        there = {name.casefold() for name in columns}
+        for name in types:
+            if rows.sql is not None:
+                self.report((*place, name), "does not go with a query: let that cast the column", at_key=True)
+            elif there and name.casefold() not in there:
+                message = f"the rows have no such column{nearest(name, columns)}"
+                self.report((*place, name), message, at_key=True)
 
     def rows(self, keys: Mapping[str, Any], place: KeyPath) -> Rows:
         """`rows` or `fixture`, in their format."""

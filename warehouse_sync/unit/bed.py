@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ModelError, WarehouseError
+from warehouse_sync.project.names import nearest
 from warehouse_sync.project.unit import Given, Input, UnitTest
-from warehouse_sync.unit.given import MAIN, place_of, view_sql
-from warehouse_sync.unit.translate import DUCKDB, columns_read, line_of_error, translate
+from warehouse_sync.unit.given import MAIN, columns_of, place_of, view_sql
+from warehouse_sync.unit.translate import DUCKDB, columns_read, line_of_error, names_in, translate
 from warehouse_sync.values import Model
 from warehouse_sync.warehouses.base import Engine, Source, name_literal, text_literal
 from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
@@ -45,6 +46,8 @@ class Bed:
         self._inner = DuckDBWarehouse(":memory:", engine)
         self._missing: dict[Input, dict[str, str]] = {given.input: {} for given in test.given}
         self._columns: dict[Input, set[str]] = {}
+        self._given: dict[Input, list[str]] = {}
+        self._unread: dict[str, None] = {}
         self._times = {model.cursor, "inserted_at", *(old for old, new in model.rename.items() if new == "inserted_at")}
         self._untyped: tuple[str, ...] = ()
         try:
@@ -60,6 +63,11 @@ class Bed:
     def missing(self) -> dict[str, tuple[str, ...]]:
         """Columns that the model reads and the test does not give, by input: they were NULL."""
         return {str(input_): tuple(names.values()) for input_, names in self._missing.items() if names}
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Given columns that nothing reads, beside a column of a like name that is read and not given."""
+        return tuple(self._unread)
 
     def _set_clock(self, now: datetime) -> None:
         for name, kind in _CLOCKS.items():
@@ -79,7 +87,9 @@ class Bed:
             select = view_sql(given, self._missing[given.input].values(), self.dialect)
             connection.execute(f"CREATE OR REPLACE VIEW {place} AS {select}")
             rows = connection.execute(f"SELECT * FROM {place}")
-            self._columns[given.input] = {item[0].casefold() for item in rows.description}
+            columns = [item[0] for item in rows.description]
+            self._columns[given.input] = {name.casefold() for name in columns}
+            self._given.setdefault(given.input, columns if given.rows.sql else list(columns_of(given.rows)))
             rows.fetchall()
         except duckdb.Error as error:
             said = f"{given.input}: DuckDB: {_first_line(error)}"
@@ -100,6 +110,16 @@ class Bed:
             if fresh:
                 self._missing[given.input] |= fresh
                 self._make(given)
+        named = names_in(sql, self.dialect) if any(self._missing.values()) else None
+        if named is not None:
+            self._look_for_slips(named)
+
+    def _look_for_slips(self, named: Collection[str]) -> None:
+        for input_, missing in self._missing.items():
+            for column in self._given[input_]:
+                near = "" if column.casefold() in named else nearest(column, missing.values())
+                if near:
+                    self._unread[f"nothing reads `{column}` of {input_}{near}"] = None
 
     # Warehouse
 

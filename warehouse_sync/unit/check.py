@@ -24,12 +24,14 @@ from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
-from warehouse_sync.project.model import BrokenModel
+from warehouse_sync.project.dbt_gate import uses_of
+from warehouse_sync.project.dbt_relations import Use
+from warehouse_sync.project.model import BrokenModel, ModelSettings
 from warehouse_sync.project.names import nearest
-from warehouse_sync.project.unit import UnitTest
+from warehouse_sync.project.unit import Input, UnitTest
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.unit.bed import Bed
-from warehouse_sync.unit.given import GivenRelations
+from warehouse_sync.unit.given import AnyRelations, GivenRelations
 from warehouse_sync.unit.match import Refusal, differences, named, read_line
 from warehouse_sync.values import Counts, Model, utc_now
 from warehouse_sync.warehouses.base import Engine
@@ -45,6 +47,7 @@ class Outcome:
     status: Status
     message: str = ""
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Came:
     refusals: tuple[Refusal, ...]
     counts: Counts
     missing: dict[str, tuple[str, ...]]
+    warnings: tuple[str, ...] = ()
 
 
 class Checker:
@@ -75,15 +79,16 @@ class Checker:
         try:
             if isinstance(model, BrokenModel):
                 raise model.error
-            lines = self._differences(test, model)
+            lines, warnings = self._differences(test, model)
         except ModelError as error:
             return Outcome(test, "error", str(error), time.monotonic() - began)
         status: Status = "fail" if lines else "pass"
-        return Outcome(test, status, "\n".join(lines), time.monotonic() - began)
+        return Outcome(test, status, "\n".join(lines), time.monotonic() - began, warnings)
 
-    def _differences(self, test: UnitTest, model: Model) -> list[str]:
-        """The lines of the diff; none for a test that passes. Raises ModelError."""
+    def _differences(self, test: UnitTest, model: Model) -> tuple[list[str], tuple[str, ...]]:
+        """The lines of the diff, none for a test that passes, and what looks wrong besides. Raises ModelError."""
         _check_reasons(test)
+        _check_inputs(test, model, self._settings(test))
         now = test.now or utc_now()
         bed = Bed(test, model, self._dialect, self._engine, now)
         try:
@@ -95,17 +100,19 @@ class Checker:
         lines = differences(
             [named(row, fields) for row in rows], [read_line(line) for line in came.lines], test.refused, came.refusals
         )
-        return [*lines, *_remarks(came)] if lines else []
+        return [*lines, *_remarks(came)] if lines else [], came.warnings
 
-    def _came(self, test: UnitTest, model: Model, bed: Bed, now: datetime) -> Came:
-        relations = GivenRelations([given.input for given in test.given], self._dialect)
+    def _settings(self, test: UnitTest) -> ModelSettings:
+        """The project's, with what the test says; `ref()` and `source()` are those of the test."""
         settings = self._policy.settings
-        settings = replace(
+        return replace(
             settings,
-            relations=relations,
+            relations=GivenRelations([given.input for given in test.given], self._dialect),
             vars={**settings.vars, **test.vars},
             environ={**settings.environ, **test.env_vars},
         )
+
+    def _came(self, test: UnitTest, model: Model, bed: Bed, now: datetime) -> Came:
         context = RunContext(
             pipeline="unit",
             home=self._home,
@@ -116,11 +123,11 @@ class Checker:
             reporter=Silent(),
             clock=lambda: now,
         )
-        policy = replace(self._policy, settings=settings)
+        policy = replace(self._policy, settings=self._settings(test))
         prepared = prepare(model, bed, policy, None, now, Request(full_refresh=True, start=test.since))
         with opened(context, prepared, bed) as reading:
             lines, refusals, counts = _read(reading, policy.max_line)
-        return Came(lines, refusals, counts, bed.missing)
+        return Came(lines, refusals, counts, bed.missing, bed.unread)
 
 
 @contextmanager
@@ -155,8 +162,33 @@ def _check_reasons(test: UnitTest) -> None:
     for code in sorted(code for refused in test.refused for code in refused.reasons):
         if code not in known:
             raise ModelError(
-                f"expect.refused: there is no reason `{code}`{nearest(code, known)}", path=test.path, line=test.line
+                f"expect.refused: there is no reason `{code}`{nearest(code, known)}",
+                path=test.path,
+                line=test.line,
+                hint=f"there are {', '.join(known)}.",
             )
+
+
+def _check_inputs(test: UnitTest, model: Model, settings: ModelSettings) -> None:
+    """Rows for what the model does not call, in neither of its readings, are a mistake. Raises ModelError."""
+    uses = uses_of(model, replace(settings, relations=AnyRelations()))
+    calls = [use.call for use in uses]
+    for given in test.given:
+        if not any(_stands_for(given.input, use) for use in uses):
+            raise ModelError(
+                f"given: the model does not call {given.input}{nearest(str(given.input), calls)}",
+                path=test.path,
+                line=given.line,
+                hint=f"it calls {', '.join(calls) or 'neither source() nor ref()'}.",
+            )
+
+
+def _stands_for(input_: Input, use: Use) -> bool:
+    """As `GivenRelations` has it: `ref('name')` stands for any package and version."""
+    if input_.kind != use.kind or use.kind == "source":
+        return (input_.kind, input_.names) == (use.kind, use.names)
+    package, name, _ = use.names
+    return input_.names in ((name,), (package, name))
 
 
 def _remarks(came: Came) -> list[str]:

@@ -56,6 +56,18 @@ class GivenRelations:
         return exp.table_(table, db=None if schema == MAIN else schema, quoted=True).sql(dialect=self.dialect)
 
 
+class AnyRelations:
+    """`source()` and `ref()` of a model that is only asked what it calls."""
+
+    def source(self, schema: str, table: str) -> str:
+        """Some name."""
+        return table
+
+    def ref(self, name: str, package: str | None, version: str | None = None) -> str:
+        """Some name."""
+        return name
+
+
 def place_of(input_: Input) -> tuple[str, str]:
     """Schema and name of an input's view."""
     return (MAIN, input_.names[0]) if len(input_.names) == 1 else (input_.names[0], input_.names[1])
@@ -87,13 +99,18 @@ def view_sql(given: Given, missing: Iterable[str], dialect: str) -> str:
 
 
 def _type(text: str, dialect: str) -> str:
+    import sqlglot
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
 
+    # Only a cast shows that nothing stands behind the type, and only by itself is it looked up.
     try:
-        return exp.DataType.build(text, dialect=dialect).sql(dialect="duckdb")
-    except SqlglotError:
-        raise ModelError(f"`types` names {text!r}, which is no type", hint="write it as in the model's SQL.") from None
+        (cast,) = sqlglot.parse(f"CAST(NULL AS {text})", dialect=dialect)
+        if isinstance(cast, exp.Cast):
+            return exp.DataType.build(text, dialect=dialect).sql(dialect="duckdb")
+    except (SqlglotError, ValueError):
+        pass
+    raise ModelError(f"`types` names {text!r}, which is no type", hint="write it as in the model's SQL.")
 
 
 def _check_kinds(input_: Input, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -129,6 +129,27 @@ def columns_read(sql: str, dialect: str, known: Collection[str]) -> dict[tuple[s
     return found
 
 
+def names_in(sql: str, dialect: str) -> frozenset[str] | None:
+    """Every name that stands in a query, casefolded; None where it may read columns without naming them.
+
+    It does so by `*`, by a table's name in the place of a value, and by NATURAL JOIN.
+    """
+    from sqlglot import exp
+
+    try:
+        tree = parse(sql, dialect)
+    except ModelError:
+        return None
+    tables = {table.alias_or_name.casefold() for table in tree.find_all(exp.Table, exp.Subquery, exp.CTE)}
+    if any(not isinstance(star.parent, exp.Count) for star in tree.find_all(exp.Star)):
+        return None
+    if any(not column.table and column.name.casefold() in tables for column in tree.find_all(exp.Column)):
+        return None
+    if any(join.method == "NATURAL" for join in tree.find_all(exp.Join)):
+        return None
+    return frozenset(name.this.casefold() for name in tree.find_all(exp.Identifier))
+
+
 @cache
 def _functions() -> frozenset[str]:
     import duckdb
