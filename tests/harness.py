@@ -149,11 +149,11 @@ class CommandLine:
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *words: str, stdin: str = "", **environ: str) -> Result:
-        """The real command."""
+    def __call__(self, *words: str, stdin: str = "", bound: bool = False, **environ: str) -> Result:
+        """The real command; `bound`: by the rights of files, root too."""
         run = subprocess.run(
-            [*COMMAND, *words], cwd=self.folder, env=self.variables(environ), input=stdin, capture_output=True,
-            text=True, timeout=SECONDS, check=False,
+            [*(BOUND if bound else ()), *COMMAND, *words], cwd=self.folder, env=self.variables(environ),
+            input=stdin, capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
         return Result(run.returncode, run.stdout, run.stderr)
 
@@ -194,6 +194,8 @@ class CommandLine:
 
 COMMAND = [sys.executable, "-m", "warehouse_sync"]
 """How to start the command line."""
+BOUND = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+"""Before a command: without the capabilities that let root read and write everything."""
 
 
 @dataclass

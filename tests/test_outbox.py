@@ -164,7 +164,11 @@ def test_a_sync_that_fails_for_one_of_two_files_leaves_neither(tmp_path, monkeyp
 def test_sweep_removes_what_nobody_recorded(tmp_path):
     outbox, sealed = seal(tmp_path, [["a", "b", "c"]], BatchLimits(1, 1000))
     (outbox.root / "users" / "00000002-00000.ndjson.tmp").write_text("half")
-    assert outbox.sweep({sealed[1].name}) == 5
+    stuck = outbox.root / "users" / "00000003-00000.ndjson.tmp"
+    stuck.mkdir()
+    assert outbox.sweep({sealed[1].name}) == [stuck], "what the system does not let go keeps no run from its work"
+    stuck.rmdir()
+    assert {path.name.split(".")[0] for path in (outbox.root / "users").iterdir()} == {sealed[1].name.split("/")[1]}
     assert outbox.is_whole(sealed[1].name, sealed[1].rows, sealed[1].bytes, sealed[1].sha256)
     outbox.remove(sealed[1].name)
     assert list((outbox.root / "users").iterdir()) == []

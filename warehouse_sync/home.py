@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shlex
 import shutil
 import uuid
 from pathlib import Path
@@ -29,10 +31,14 @@ if TYPE_CHECKING:
 
 _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
 
+READ, CHANGE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
+"""What a user must be allowed to do with folders of a pipeline: to look, or to run it. Files need only be read."""
+
 
 def claim_home(store: Store, pipeline: str, home: Path) -> None:
     """Make sure that folder and state store belong together, and create both on a first run. Raises StateError."""
     _make(home)
+    check_access(home, CHANGE)
     known, found = check_home(store, pipeline, home)
     if known is None:
         identity = uuid.uuid4().hex
@@ -40,6 +46,41 @@ def claim_home(store: Store, pipeline: str, home: Path) -> None:
         write_id(home, pipeline, identity)
     elif found is None:
         write_id(home, pipeline, known.home_id)
+
+
+def check_access(home: Path, needed: int) -> None:
+    """Raise StateError for the first folder or file of batches and snapshots that this user may not use.
+
+    One run as another user leaves such files behind. Found in the middle of a run, they would look like lost ones.
+    """
+    closed = _closed(str(home / "outbox"), needed) or _closed(str(home / "snapshots"), needed)
+    if closed is not None:
+        owner, user = (_name(number) for number in (Path(closed).stat().st_uid, os.geteuid()))
+        raise StateError(
+            f"user `{user}` may not {'read' if needed == READ else 'read and change'} {closed}, which belongs to user"
+            f" `{owner}`",
+            hint="run as the user that owns state.dir, or give this one read and write access to all of it:"
+            f" `chown -R {user} {shlex.quote(str(home))}`.",
+        )
+
+
+def _closed(place: str, needed: int, *, is_folder: bool = True) -> str | None:
+    """The first folder from there down that does not allow what is needed, or file that cannot be read."""
+    if not os.access(place, needed if is_folder else os.R_OK):
+        return place if os.access(place, os.F_OK) else None  # a run beside this reader removes files
+    if not is_folder:
+        return None
+    with os.scandir(place) as entries:
+        found = (_closed(entry.path, needed, is_folder=entry.is_dir()) for entry in entries)
+        return next((path for path in found if path is not None), None)
+
+
+def _name(user: int) -> str:
+    """The user's name, or the number where the machine knows none."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def check_home(store: Store, pipeline: str, home: Path) -> tuple[Pipeline | None, tuple[str, str] | None]:
@@ -51,7 +92,7 @@ def check_home(store: Store, pipeline: str, home: Path) -> tuple[Pipeline | None
         return known, found
     if found is None and store.has_history(pipeline):
         raise StateError(
-            f"{home} is empty, while the state store holds windows or snapshots of `{pipeline}`",
+            f"{home} is missing or empty, while the state store holds windows or snapshots of `{pipeline}`",
             hint=f"put the folder back from its backup, or run {_ADOPT}.",
         )
     if found is not None and found[1] != known.home_id:
@@ -77,7 +118,9 @@ def check_owner(home: Path, found: tuple[str, str] | None, pipeline: str, *, is_
     if not is_known:
         raise StateError(
             f"{home} was filled by another state store than the one of `state.url`",
-            hint="point `state.url` back at that store; to start over and send all again, remove the folder.",
+            hint="to move there: `warehouse-sync state export` with the old `state.url`, then `warehouse-sync state"
+            " import FILE` with the new one; or point `state.url` back, or put that store back from its backup. Only to"
+            " start over and send everything again: remove the folder.",
         )
 
 

@@ -76,42 +76,51 @@ class Outbox:
         return BatchWriter(self.root, f"{model}/{window:08d}", limits, encoder)
 
     def is_whole(self, name: str, rows: int, size: int, sha256: str) -> bool:
-        """True when both files are what was sealed."""
+        """True when both files are what was sealed. Raises DiskError where this user may not read them."""
         lines = self.lines(name)
-        if not self.is_readable(name, rows) or lines.stat().st_size != size:
-            return False
-        with lines.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        with _readable(lines):
+            if not self.is_readable(name, rows) or lines.stat().st_size != size:
+                return False
+            with lines.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
     def is_readable(self, name: str, rows: int) -> bool:
-        """True when both files are there and the key file holds that many rows, as they were written."""
+        """True when both files are there and the key file holds that many rows, as they were written.
+
+        Raises DiskError where this user may not read them.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            keys = pq.read_table(self.keys(name), page_checksum_verification=True)
+            with _readable(self.keys(name)):
+                keys = pq.read_table(self.keys(name), page_checksum_verification=True)
+                return keys.num_rows == rows and self.lines(name).is_file()
         except (OSError, pa.ArrowException):
             return False
-        return keys.num_rows == rows and self.lines(name).is_file()
 
     def remove(self, name: str) -> None:
-        """Delete a batch that is done with."""
-        self.lines(name).unlink(missing_ok=True)
-        self.keys(name).unlink(missing_ok=True)
+        """Delete a batch that is done with. What cannot be deleted now is left to `sweep`."""
+        for path in (self.lines(name), self.keys(name)):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
-    def sweep(self, needed: set[str], keep: timedelta = timedelta(0)) -> int:
-        """Delete the files of batches that nothing needs and that are older than `keep`; gives their number.
+    def sweep(self, needed: set[str], keep: timedelta = timedelta(0)) -> list[Path]:
+        """Delete the files of batches that nothing needs and that are older than `keep`; gives those that stay all the
+        same, because the system does not let them go.
 
         They are what a killed run left behind, and delivered batches whose time is over.
         """
-        gone, limit = 0, time.time() - keep.total_seconds()
+        stuck, limit = [], time.time() - keep.total_seconds()
         for path in self.root.glob("*/*"):
             name = path.relative_to(self.root).as_posix()
             owner = name.removesuffix(".tmp").removesuffix(".ndjson").removesuffix(".keys.parquet")
-            if name.endswith(".tmp") or (owner not in needed and path.stat().st_mtime <= limit):
-                path.unlink(missing_ok=True)
-                gone += 1
-        return gone
+            try:
+                if name.endswith(".tmp") or (owner not in needed and path.stat().st_mtime <= limit):
+                    path.unlink(missing_ok=True)
+            except OSError:
+                stuck.append(path)
+        return stuck
 
     def line_table(self, name: str) -> pa.Table:
         """The lines of a batch, without their newlines: `place` (from 0) and `line`."""
@@ -311,6 +320,17 @@ def _sync_folder(folder: Path) -> None:
     """Make the names in the folder durable."""
     with disk_errors(folder):
         sync(folder)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that this user may not read is not a damaged one: its rows wait, and are not read again."""
+    try:
+        yield
+    except PermissionError:
+        raise DiskError(
+            f"this user may not read {path}", hint="give it read and write access to all of state.dir, and run again."
+        ) from None
 
 
 @contextmanager

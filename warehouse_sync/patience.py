@@ -5,8 +5,9 @@ API, an upload after a moment of grace, a query of the warehouse or the engine. 
 run that is broken off leaves no more behind than one that is killed.
 
 Python's signal handlers wait until C code returns, and a driver may wait for its server in C for as long as a query
-takes. So a thread watches for signals too, and breaks off queries from there; where even that does not help, it ends
-the process.
+takes. So a thread watches for signals too, and breaks off queries from there. Whatever the run is still waiting for a
+few seconds later, a warehouse or a state store that does not answer, that thread ends the process. So it must never
+wait for anything itself.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ MOST_ASKED = 900.0
 UPLOAD_GRACE = 2.0
 """Seconds that an upload still gets after a signal: a job whose answer is known need not be looked for."""
 STUCK = 4.0
-"""Seconds after a signal, until a run that is still inside a query is ended from outside."""
+"""Seconds after a signal, until a run that did not end by itself is ended from outside."""
+LAST_WORDS = 0.5
+"""Seconds to say so: whoever reads what is said may be what does not answer."""
 WATCH = 0.2
 """Seconds between two tries to break off a query: the first may come just before the query begins."""
 AGAIN = 0.01
@@ -52,7 +55,7 @@ class Breakable(Protocol):
     """Something that another hand can stop: a warehouse or a DuckDB connection at work."""
 
     def interrupt(self) -> None:
-        """Let the running query fail; called from another thread."""
+        """Let the running query fail; called from another thread. Waits for nothing."""
         ...
 
 
@@ -69,7 +72,7 @@ class Patience:
         self._signal = ""
         self._wake = threading.Event()
         self._request: float | None = None
-        self._queries: list[Breakable | None] = []
+        self._queries: list[Breakable] = []
 
     def check(self) -> None:
         """Raises TimeLimit or Interrupted when it is time to end; called between steps, never inside one."""
@@ -110,11 +113,8 @@ class Patience:
             self._request = None
 
     @contextmanager
-    def query(self, connection: Breakable | None = None) -> Iterator[None]:
-        """A time in which a driver may be at work on that connection; a signal makes its query fail.
-
-        None: nothing can break it off, as while a connection is made.
-        """
+    def query(self, connection: Breakable) -> Iterator[None]:
+        """A time in which a driver may be at work on that connection; a signal makes its query fail."""
         self._queries.append(connection)
         try:
             yield
@@ -177,14 +177,19 @@ class Patience:
                     # Once it is heard, what runs is most likely what cleans up.
                     late = not unheard
                     self._interrupt()
-                if self._queries and (waited > STUCK or (unheard and asked > 1)):
-                    self._last_words(
-                        "the warehouse does not let go of a query: ended as if killed; the next run goes on"
-                    )
-                    os._exit(1)
+                # Of two signals at the same moment, the second does not ask for more than the first.
+                if waited > STUCK or (unheard and asked > 1 and waited > WATCH):
+                    self._end()
+
+    def _end(self) -> None:
+        words = "the warehouse or the state store does not answer: ended as if killed; the next run goes on"
+        teller = threading.Thread(target=self._last_words, args=(words,), daemon=True)
+        teller.start()
+        teller.join(LAST_WORDS)
+        os._exit(1)
 
     def _interrupt(self) -> None:
-        for connection in [one for one in self._queries if one is not None]:
+        for connection in list(self._queries):
             # Whatever it says, of a broken connection maybe: the next try, or the end, comes soon.
             with suppress(Exception):
                 connection.interrupt()

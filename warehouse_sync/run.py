@@ -200,7 +200,9 @@ class Runner:
         for window in store.windows(pipeline, states=(WindowState.EXTRACTING,)):
             store.drop_window(window.id)
         needed = {batch.name for batch in store.batches_in_use(pipeline)}
-        self._context.outbox.sweep(needed, self._config.retention.delivered)
+        if stuck := self._context.outbox.sweep(needed, self._config.retention.delivered):
+            said = f"{counted(len(stuck), 'file')} that nothing needs any more cannot be removed, such as {stuck[0]}"
+            self._context.reporter.event("files_stay", said, level="warn")
         for window in store.windows(pipeline, states=(WindowState.READY,)):
             self._journal.touched.setdefault(window.model, set()).add(window.id)
         store.prune_rejects(pipeline, self._config.retention.rejects)
@@ -280,8 +282,7 @@ class Runner:
         if not ready:
             return
         try:
-            with self._patience.query():
-                warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
+            warehouse = warehouse_of(self._config, self._context.engine, self._context.run_id)
         except ModelError as error:
             self._patience.stop_if_asked()
             self._journal.errors |= {model.name: error for model in ready}

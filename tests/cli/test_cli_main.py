@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from harness import COMMAND, CommandLine
 
+import warehouse_sync
 from warehouse_sync import __version__
 from warehouse_sync.cli.main import cli
 from warehouse_sync.cli.options import spread
@@ -47,6 +50,30 @@ def test_every_verb_has_help(cli: CommandLine, verb: str) -> None:
 def test_short_help_is_never_cut() -> None:
     for verb in (*cli.commands.values(), *state.commands.values()):
         assert not verb.get_short_help_str(limit=70).endswith("..."), verb.name
+
+
+def commands_in_messages() -> list[str]:
+    """What messages name as a command in full, with a word for everything that is filled in."""
+    found = set()
+    for path in sorted(Path(warehouse_sync.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = [node] if isinstance(node, ast.Constant) else node.values if isinstance(node, ast.JoinedStr) else []
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+            found |= set(re.findall(r"`warehouse-sync ([^`]+)`", text))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("words", commands_in_messages())
+def test_a_command_that_a_message_names_is_one(words: str) -> None:
+    if "…" in words:
+        return
+    first, *rest = words.split()
+    command: click.Command = cli.commands[first]
+    if isinstance(command, click.Group):
+        command, rest = command.commands[rest[0]], rest[1:]
+    context = command.make_context(first, rest)
+    if command is state.commands["reset"]:
+        assert (context.params["model"] is None) is context.params["everything"]
 
 
 def test_version(cli: CommandLine) -> None:
@@ -158,6 +185,18 @@ def test_a_fault_where_nothing_can_be_written(cli: CommandLine, monkeypatch: pyt
     monkeypatch.setattr("tempfile.mkstemp", fail)
     monkeypatch.setattr("warehouse_sync.project.config.json_schema", fail)
     assert "There is no folder for a log that has more." in cli.here("schema").check(1).err
+
+
+def test_a_library_that_cannot_be_loaded_is_no_fault_of_ours(project: Project) -> None:
+    broken = project.folder / "broken" / "duckdb"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('failed to map segment from shared object')")
+    path = os.pathsep.join([str(broken.parent), project.cli.variables({})["PYTHONPATH"]])
+    result = project.cli("run", PYTHONPATH=path).check(1)
+    assert "A library cannot be loaded: it is not installed as it should be" in result.err
+    assert "fault of warehouse-sync" not in result.err
+    (log,) = (project.home / "logs").iterdir()
+    assert "broken/duckdb/__init__.py" in log.read_text()
 
 
 def test_a_fault_far_from_here(cli: CommandLine) -> None:

@@ -577,5 +577,17 @@ def test_a_folder_with_a_question_mark(tmp_path: Path) -> None:
     folder = tmp_path / "what?"
     folder.mkdir()
     assert problems(folder, SMALLEST) == [
-        "state.url: this value leads to a folder with `?` in its name, which no URL can hold: rename the folder"
+        "state.dir: this value leads to a folder with `?` in its name, which DuckDB cannot read: rename the folder",
+        "state.url: this value leads to a folder with `?` in its name, which no URL can hold: rename the folder",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a*b", "a\\b"])
+def test_a_state_folder_that_is_a_pattern_to_the_engine(tmp_path: Path, name: str) -> None:
+    """It would read the files of other folders that match, such as `ab`."""
+    folder = tmp_path / name
+    folder.mkdir()
+    assert problems(folder, SMALLEST) == [
+        f"state.dir: this value leads to a folder with `{name[1]}` in its name, which DuckDB cannot read: rename the"
+        " folder"
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from warehouse_sync.project.places import (
     PlaceError,
     endpoint,
     is_loopback,
+    is_remote_duckdb,
     resolve,
+    resolve_duckdb,
     resolve_sqlite,
     split_motherduck_token,
     state_url,
@@ -91,6 +94,11 @@ def test_loopback() -> None:
         ("postgresql+psycopg://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
         ("postgresql://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
         ("postgres://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+        (
+            "postgresql://u@corp:p%40ss@[::1]:5432/d?application_name=a@b",
+            "postgresql+psycopg://u@corp:p%40ss@[::1]:5432/d?application_name=a@b",
+        ),
+        ("postgresql:///d?host=/run/postgresql", "postgresql+psycopg:///d?host=/run/postgresql"),
         ("postgresql+psycopg2://u:p@h/d", None),
         ("mysql://h/d", None),
         ("state.db", None),
@@ -114,6 +122,8 @@ def test_state_urls(written: str, url: str | None) -> None:
     ("written", "url"),
     [
         ("mysql+pymysql://u:p@h/d", "mysql+pymysql://u:p@h/d"),
+        ("oracle+cx_oracle://u:p/w@h:1521/d", "oracle+cx_oracle://u:p/w@h:1521/d"),
+        ("bigquery://project/dataset", "bigquery://project/dataset"),
         ("sqlite:///app.db", "sqlite:////project/configs/app.db"),
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("sqlite://", "sqlite://"),
@@ -129,6 +139,38 @@ def test_warehouse_urls(written: str, url: str | None) -> None:
             warehouse_url(written, HERE)
     else:
         assert warehouse_url(written, HERE) == url
+
+
+@pytest.mark.parametrize("text", ["pa@SECRET", "pa@SEC/RET", "pa@SEC?RET", "pa/SEC@RET/x"])
+@pytest.mark.parametrize("take", [state_url, warehouse_url])
+def test_an_unquoted_at_in_a_password_is_refused(take: Callable[[str, Path], str], text: str) -> None:
+    with pytest.raises(PlaceError, match="second `@`: write one that is part of a user or a password as %40"):
+        take(f"postgresql://u:{text}@h/d", HERE)
+
+
+@pytest.mark.parametrize("port", ["54e2", "0", "65536", "5_4", "-1", "1:2", "\u0661"])
+@pytest.mark.parametrize("take", [state_url, warehouse_url])
+def test_ports_that_are_none(take: Callable[[str, Path], str], port: str) -> None:
+    for host in ("h", "u:p@h", "u@[::1]"):
+        with pytest.raises(PlaceError, match="has a port that is no number"):
+            take(f"postgresql://{host}:{port}/d", HERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_remote"),
+    [
+        ("ducklake:postgres:dbname=x", True),
+        ("postgres:dbname=x", True),
+        ("s3://b/x.duckdb", True),
+        ("md:x", True),
+        (":memory:", True),
+        ("shop:x.duckdb", False),
+        ("/a/md:x", False),
+    ],
+)
+def test_what_is_no_file_for_duckdb(text: str, is_remote: bool) -> None:
+    assert is_remote_duckdb(text) is is_remote
+    assert (resolve_duckdb(text, HERE) == text) is (is_remote or text.startswith("/"))
 
 
 def test_sqlite_below_a_question_mark() -> None:
@@ -161,6 +203,7 @@ def test_tokens_inside_motherduck_paths() -> None:
         ("postgresql://user@h/d", set()),
         ("postgresql://u:p%40ss@h/d", {"p%40ss", "p@ss"}),
         ("postgresql://u:a/b@c@h/d", {"a/b@c"}),
+        ("postgresql://u@corp:pw@h/d", {"pw"}),
         ("snowflake://h/d?private_key=abc&role=x", {"abc"}),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -183,6 +185,33 @@ def test_a_lock_file_deleted_while_it_is_taken_is_taken_again(sqlite_url: str, m
     with hold_lease(sqlite_url, "prod", "laptop", wait=timedelta(seconds=1), sleep=lambda _: None) as lease:
         lease.check()
     assert len(calls) == 2
+
+
+def test_a_look_at_a_lease_keeps_nobody_from_it(sqlite_url: str) -> None:
+    """A killed run leaves its name behind; whether it lives is seen by locking the file for a moment."""
+    open_database(sqlite_url).close()
+    process = other_process(sqlite_url)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    path = lock_path(sqlite_url, "prod")
+    assert path is not None
+    with path.open("rb") as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        with hold_lease(sqlite_url, "prod", "laptop", sleep=lambda _: looker.close()) as lease:
+            lease.check()
+
+
+def test_a_disk_without_room_for_the_holders_name(sqlite_url: str) -> None:
+    open_database(sqlite_url).close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with hold_lease(sqlite_url, "prod", "laptop") as lease:
+            lease.check()
+            with pytest.raises(LeaseHeld, match="at work: another run"):
+                enter(sqlite_url, "prod", "cron", sleep=lambda _: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"not json", b'{"owner": "a", "since": "soon"}'])

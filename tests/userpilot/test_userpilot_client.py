@@ -488,7 +488,8 @@ def test_what_the_server_says(body: bytes, message: str) -> None:
     [
         ("5", 5.0), ("1.5", 1.5), ("0", 0.0), (" 7 ", 7.0), ("99999", 3600.0), ("", None), ("-1", None), ("soon", None),
         ("1e9", None), ("nan", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
-        ("Wed, 21 Oct 2999 07:28:00 GMT", 3600.0),
+        ("Wed, 21 Oct 2999 07:28:00 GMT", 3600.0), ("Wed, 21 Oct 2015 07:28:00 +99999999999999", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None), ("Fri, 31 Dec 9999 23:59:59 -2300", 3600.0),
     ],
 )  # fmt: skip
 def test_retry_after(value: str, seconds: float | None) -> None:

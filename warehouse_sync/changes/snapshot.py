@@ -7,6 +7,8 @@ copy records the last merged delivery in the same transaction as its rows; mergi
     boundary(row_hash, cursor, rows, encoder)                    delivered rows from the bound on  (events without one)
     meta(merged, encoders)                                       last merged delivery, versions of the row hashes
 
+`inserted_at` is the latest that was sent of the key, whichever delivery it was of: Userpilot lets the latest win.
+
 Every hash has its own version of the encoder. After an upgrade a row is compared by the version of its stored hash; the
 new hashes of rows that were found equal are written beside the snapshot (`<model>.hashes.parquet`: key_hash, stored,
 row_hash, cursor, encoder) and put in by the next merge. They say of an old hash what the new one is, so it does no harm
@@ -15,6 +17,7 @@ to put them in late, twice or not at all.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -80,10 +83,16 @@ class Snapshot:
     def attach(self, connection: DuckDBPyConnection) -> int:
         """Attach the published file, read-only, as catalog `SNAPSHOT`; gives the last merged delivery.
 
-        Raises StateError when the file is damaged, or holds hashes of a version that this program does not know.
+        Raises StateError when the file is damaged, or holds hashes of a version that this program does not know, or may
+        not be read.
         """
         import duckdb
 
+        if not os.access(self.path, os.R_OK):
+            raise StateError(
+                f"this user may not read the snapshot {self.path}",
+                hint="run as the user that owns state.dir, or give this one read and write access to all of it.",
+            )
         try:
             connection.execute(f"ATTACH '{_quoted(self.path)}' AS {SNAPSHOT} (READ_ONLY)")
             merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
@@ -220,7 +229,8 @@ def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]
 
 
 def _take(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
-    """The delivered rows as a table `taken`; of a key that was delivered twice the later delivery stands.
+    """The delivered rows as a table `taken`; of a key that was delivered twice the later delivery stands, with the
+    latest time of both.
 
     Rows that the API refused were not delivered: a mended event goes, and a profile is compared with what arrived.
     """
@@ -229,8 +239,10 @@ def _take(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> Non
     if refused:
         connection.executemany("INSERT INTO refused VALUES (?, ?)", refused)
     connection.execute(
-        "CREATE TEMP TABLE taken AS SELECT * FROM"
-        " (SELECT k.key, k.key_hash, k.row_hash, k.inserted_at, d.batch, d.sequence, coalesce(v.encoder, 1) AS encoder"
+        "CREATE TEMP TABLE taken AS SELECT *"
+        + (" REPLACE (max(inserted_at) OVER (PARTITION BY key_hash) AS inserted_at)" if len(delivered) > 1 else "")
+        + " FROM (SELECT k.key, k.key_hash, k.row_hash, k.inserted_at, d.batch, d.sequence,"
+        " coalesce(v.encoder, 1) AS encoder"
         f" FROM read_parquet({_files(delivered)}, filename = true) AS k"
         f" JOIN (VALUES {_values(delivered)}) AS d(file, batch, sequence) ON d.file = k.filename"
         f" LEFT JOIN {_versions(delivered)} AS v ON v.file = k.filename)"
@@ -245,7 +257,11 @@ def _take(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> Non
 
 
 def _replace_taken(connection: DuckDBPyConnection) -> None:
-    """Let the rows of the table `taken` stand for their keys."""
+    """Let the rows of the table `taken` stand for their keys; a later time that was sent before stays."""
+    connection.execute(
+        f"UPDATE taken SET inserted_at = sent.inserted_at FROM {_MERGING}.sent"
+        " WHERE sent.key_hash = taken.key_hash AND sent.inserted_at > taken.inserted_at"
+    )
     connection.execute(f"DELETE FROM {_MERGING}.sent USING taken WHERE sent.key_hash = taken.key_hash")
     connection.execute(
         f"INSERT INTO {_MERGING}.sent SELECT key, key_hash, row_hash, inserted_at, batch, encoder FROM taken"

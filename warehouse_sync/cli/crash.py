@@ -31,12 +31,23 @@ def report_crash(session: Session, error: BaseException) -> int:
     more = f"The log has more, without values: {file}" if file else "There is no folder for a log that has more."
     session.console.event(
         "internal_error",
-        f"{message}\nThis is a fault of warehouse-sync {__version__}. What was recorded stays; the next run goes on.\n"
-        f"{more}",
+        f"{message}\n{_whose(error)} What was recorded stays; the next run goes on.\n{more}",
         level="error",
         file=file,
     )
     return 1
+
+
+def _whose(error: BaseException) -> str:
+    """Whose fault it is. Libraries are imported where they are first needed: that may fail in the middle of a run."""
+    if isinstance(error, ImportError):
+        return (
+            "A library cannot be loaded: it is not installed as it should be, or this process may not have the memory\n"
+            "for it (`ulimit -v`, a container's limit)."
+        )
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this process (`ulimit -v`, a container's limit)."
+    return f"This is a fault of warehouse-sync {__version__}."
 
 
 def _written(session: Session, message: str, trace: list[str]) -> str | None:

@@ -24,6 +24,7 @@ CODES: dict[str, str] = {
     "window_superseded": "A model changed since its rows were read; what was not sent is read again.",
     # Batches and jobs
     "snapshot_waits": "A snapshot in the warehouse cannot be written now; the next merge takes in what was delivered.",
+    "files_stay": "Files of batches that nothing needs any more cannot be removed; the next run tries again.",
     "batch_damaged": "A sealed file is missing or not what was sealed; the rest of its window is read again.",
     "job_resumed": "A job that an earlier run left behind is picked up.",
     "job_posting": "A job is about to be uploaded.",

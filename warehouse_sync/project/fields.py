@@ -243,6 +243,7 @@ Name = Annotated[
 Timezone = Annotated[StrictStr, AfterValidator(_timezone)]
 Endpoint = Annotated[StrictStr, AfterValidator(places.endpoint)]
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
+StateFolder = Annotated[FilePath, AfterValidator(places.plain_folder)]
 DuckDBPath = Annotated[StrictStr, AfterValidator(_duckdb_path)]
 
 Count = Annotated[int, Field(ge=1, le=units.LARGEST), BeforeValidator(_whole)]

@@ -13,7 +13,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 _LOOPBACK = IPv4Network("127.0.0.0/8")
 _PORTS = {"https": 443, "http": 80}
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+:")
+_NO_FILE = re.compile(r"(?:md|motherduck|ducklake|postgres|mysql):|[A-Za-z][A-Za-z0-9+.-]*://")
+_BEHIND_LOGIN = re.compile(r"[^:/]+://(?:[^:/]*(?::[^@]*)?@)?(.*)", re.DOTALL)
+"""As SQLAlchemy cuts a URL: a password ends at the first `@`."""
+_HOST_PORT = re.compile(r"(?:\[[^/\]]*\]|[^/:]*)(?::(?P<port>[^/]*))?(?:/.*)?", re.DOTALL)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _SECRET_PARAMETER = re.compile("pass|token|secret|key", re.IGNORECASE)
 
@@ -32,11 +36,17 @@ def resolve(text: str, folder: Path, home: str | None = None) -> Path:
     return Path(os.path.normpath(folder / text))
 
 
+def plain_folder(path: Path) -> Path:
+    r"""The folder itself, where DuckDB reads its name as it is: `*`, `?` and `[` are patterns to it, `\` is a slash."""
+    odd = re.search(r"[*?\[\\]", str(path))
+    if odd:
+        raise PlaceError(f"leads to a folder with `{odd[0]}` in its name, which DuckDB cannot read: rename the folder")
+    return path
+
+
 def is_remote_duckdb(text: str) -> bool:
-    """True for DuckDB databases that are no file of this machine: `md:…`, `motherduck:…`, `s3://…`, `:memory:`."""
-    return text.startswith(":memory:") or bool(
-        re.match(r"(?:md|motherduck|ducklake):|[A-Za-z][A-Za-z0-9+.-]*://", text)
-    )
+    """True for DuckDB databases that are no file of this machine: `md:…`, `ducklake:…`, `s3://…`, `:memory:`."""
+    return text.startswith(":memory:") or _NO_FILE.match(text) is not None
 
 
 def resolve_duckdb(text: str, folder: Path, home: str | None = None) -> str:
@@ -73,6 +83,7 @@ def state_url(url: str, folder: Path) -> str:
     """The SQLAlchemy URL of a state store: a SQLite file (absolute) or PostgreSQL with the psycopg 3 driver."""
     url = re.sub(r"^postgres(?:ql)?://", "postgresql+psycopg://", url)
     if url.startswith("postgresql+psycopg://"):
+        _check_server(url)
         return url
     if not url.startswith("sqlite:"):
         raise PlaceError("must begin with sqlite:/// or postgresql+psycopg://")
@@ -89,7 +100,23 @@ def warehouse_url(url: str, folder: Path) -> str:
         raise PlaceError("must be a SQLAlchemy URL such as mysql+pymysql://user:password@host/database")
     if url.startswith("duckdb"):
         raise PlaceError("names DuckDB: use `type: duckdb` with `path`")
+    if not url.startswith("sqlite"):
+        _check_server(url)
     return resolve_sqlite(url, folder)
+
+
+def _check_server(url: str) -> None:
+    """Raises PlaceError for a URL that would be cut in the middle of a password, and for one whose port is no number.
+
+    What stands behind the password is shown in messages.
+    """
+    match = _BEHIND_LOGIN.match(url)
+    shown, _, query = (match[1] if match else "").partition("?")
+    if "@" in shown or "@" in query.partition("=")[0]:
+        raise PlaceError("holds a second `@`: write one that is part of a user or a password as %40")
+    port = (_HOST_PORT.match(shown) or {"port": None})["port"]
+    if port and not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65_535):
+        raise PlaceError("has a port that is no number from 1 to 65535")
 
 
 def endpoint(url: str) -> str:
@@ -133,7 +160,7 @@ def url_secrets(url: str) -> tuple[str, ...]:
     """The secret parts of a URL: the password and secret parameters, as written and decoded, and with them the URL."""
     found: list[str] = []
     # Not urlsplit: a password may hold `/`, `?` or `#` unquoted, and SQLAlchemy takes it all the same.
-    password = re.match(r"[^:/]+://[^:@/]*:(.*)@", url, re.DOTALL)
+    password = re.match(r"[^:/]+://[^:/]*:(.*)@", url, re.DOTALL)
     if password:
         found += [password[1], unquote(password[1])]
     query = url.partition("?")[2]

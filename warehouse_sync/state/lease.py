@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -39,6 +39,8 @@ RETRY = timedelta(seconds=0.5)
 KILLED = f" (one that was killed keeps the lease for {LEASE.seconds} s, or until `warehouse-sync state unlock`)"
 NAMELESS = timedelta(seconds=1)
 """How long a holder gets to write down who it is: it took the lock a moment ago, or is giving it back."""
+GLANCE = RETRY
+"""How long a lock file is tried before its text is believed: `status` locks it for a moment, to see if it is held."""
 
 Clock = Callable[[], datetime]
 
@@ -156,12 +158,12 @@ def _patiently(
         taken = take()
         if taken is not None and not isinstance(taken, Holder):
             break
-        nameless = taken is None and waited < NAMELESS
-        if waited >= patience and not nameless:
+        at_least = NAMELESS if taken is None else timedelta(0) if in_row else GLANCE
+        if waited >= max(patience, at_least):
             who = "another run" if taken is None else str(taken)
-            hint = "Wait for it to end, or let this run wait: --wait 5m"
+            hint = "Wait for it to end; `run` and `retry` wait with --wait 5m"
             raise LeaseHeld(f"another run of {pipeline} is at work: {who}", hint=hint + (KILLED if in_row else ""))
-        pause = RETRY / 25 if nameless else min(RETRY, patience - waited)
+        pause = RETRY / 25 if waited < at_least else min(RETRY, patience - waited)
         sleep(pause.total_seconds())
         waited += pause
     try:
@@ -208,9 +210,11 @@ class _FileLease:
         return False
 
     def _write(self) -> None:
+        """Say who holds it, for those who look. The lock is ours without that too, also on a full disk."""
         text = json.dumps({**asdict(self.holder), "since": self.holder.since.isoformat()})
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def check(self) -> None:
         """The lock itself cannot be lost, but its file can."""
@@ -223,7 +227,8 @@ class _FileLease:
 
     def release(self) -> None:
         """Give the lock back. The file stays: deleting it could take it from the next holder."""
-        os.ftruncate(self._descriptor, 0)
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
 
@@ -232,6 +237,8 @@ def _file_holder(path: Path) -> Holder | None:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError:
+        return _unseen_holder(path)
     try:
         text = os.pread(descriptor, 4096, 0)
         if text:
@@ -242,6 +249,19 @@ def _file_holder(path: Path) -> Holder | None:
         return _read_holder(text)
     finally:
         os.close(descriptor)
+
+
+def _unseen_holder(path: Path) -> Holder | None:
+    """Who may hold a lock file that this user may not open: it is empty unless somebody does, or was killed."""
+    try:
+        told = path.stat()
+    except OSError as error:
+        raise StateError(
+            f"{path}: cannot look at the lock file: {error.strerror}",
+            hint="The folder of the state store must be readable.",
+        ) from None
+    since = datetime.fromtimestamp(told.st_mtime, UTC)
+    return Holder(f"another user's run, unless it was killed ({path} is not readable)", since) if told.st_size else None
 
 
 def _read_holder(text: bytes) -> Holder | None:

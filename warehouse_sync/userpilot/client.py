@@ -55,6 +55,7 @@ from warehouse_sync.errors import (
     WarehouseSyncError,
 )
 from warehouse_sync.userpilot.job import ACCOUNT, RemoteJob
+from warehouse_sync.userpilot.route import route_of
 from warehouse_sync.userpilot.trouble import phrase, retry_after, server_message, trouble
 from warehouse_sync.userpilot.upload import UploadBody
 
@@ -116,8 +117,8 @@ class Client:
     """One account's Import API; a context manager that closes its connections.
 
     `connect_timeout` and `read_timeout` are seconds: to a connection, and to an answer; the head and the body of an
-    answer may each take `read_timeout` as a whole. Raises UsageError for an endpoint that would show the key to others,
-    and AuthError for a key that no header can carry.
+    answer may each take `read_timeout` as a whole. Raises UsageError for an endpoint that would show the key to others
+    and for a proxy or CA bundle of the environment that cannot be used, AuthError for a key that no header can carry.
     """
 
     def __init__(
@@ -133,7 +134,9 @@ class Client:
         self._key = api_key
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._session = _session(self._base, api_key, user_agent)
+        self._session = _session(api_key, user_agent)
+        # A sandbox on this machine is never asked through a proxy.
+        self._route = route_of(self._session, self._base, direct=_is_loopback(urlsplit(self._base).hostname or ""))
         self._job_path = JOB_PATHS[0]
 
     def __enter__(self) -> Client:
@@ -253,7 +256,6 @@ class Client:
             # A connection of its own: one that the server is about to close for idleness would leave the end unclear.
             self._session.close()
         request = self._session.prepare_request(requests.Request(method, url, headers=headers, data=body))
-        settings = self._session.merge_environment_settings(url, {}, True, True, None)
         adapter = self._session.get_adapter(url)
         try:
             # The adapter, not the session: Session.send prepares a redirect even when told not to follow one.
@@ -261,9 +263,8 @@ class Client:
                 request,
                 stream=True,
                 timeout=(connect, self._read_timeout),
-                verify=settings["verify"] or True,
-                cert=settings["cert"],
-                proxies=settings["proxies"],
+                verify=self._route.verify,
+                proxies=self._route.proxies,
             )
         except (OSError, urllib3.exceptions.HTTPError) as error:
             self._no_answer(error, what, body)
@@ -320,10 +321,12 @@ class Client:
         if body is not None and body.problem:
             words = body.problem
         log.debug("%s: no answer: %s", what, words)
-        message = f"{what}: {words} ({urlsplit(self._base).netloc})"
+        proxy = self._route.proxy
+        message = f"{what}: {words} ({urlsplit(self._base).netloc}{f' through the proxy {proxy}' if proxy else ''})"
         if sent:
             raise Unclear(message) from None
-        hint = "" if connected else f"Check userpilot.endpoint ({self._base}), and that this machine can reach it."
+        check = f"the proxy {proxy}, or name the host in NO_PROXY" if proxy else f"userpilot.endpoint ({self._base})"
+        hint = "" if connected else f"Check {check}, and that this machine can reach it."
         raise NotSent(message, hint=hint) from None
 
     def _error(self, answer: _Answer, what: str, *, posted: bool) -> WarehouseSyncError:
@@ -372,7 +375,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _session(base: str, api_key: str, user_agent: str) -> requests.Session:
+def _session(api_key: str, user_agent: str) -> requests.Session:
     import requests
 
     from warehouse_sync.userpilot.connections import Adapter
@@ -389,10 +392,8 @@ def _session(base: str, api_key: str, user_agent: str) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, Adapter())
-    # An `auth` of our own keeps .netrc from replacing the header; the environment still names proxies and CA bundles,
-    # but a sandbox on this machine is never asked through a proxy.
+    # An `auth` of our own keeps .netrc from replacing the header; the environment still names proxies and CA bundles.
     session.auth = authorize
-    session.trust_env = not _is_loopback(urlsplit(base).hostname or "")
     session.headers.update({"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"})
     return session
 

@@ -24,18 +24,20 @@ def trouble(error: Exception, connect_timeout: float, read_timeout: float) -> tu
     import requests
     import urllib3.exceptions as pool
 
+    causes = tuple(_causes(error))
+    is_proxys = any(isinstance(cause, pool.ProxyError | requests.exceptions.ProxyError) for cause in causes)
+    whose, place = ("the proxy's", " to the proxy") if is_proxys else ("the", "")
     words_of: tuple[tuple[type[Exception], bool, str], ...] = (
-        (pool.NameResolutionError, False, "the host name does not resolve"),
+        (pool.NameResolutionError, False, f"{whose} host name does not resolve"),
         (pool.LocationValueError, False, "the endpoint's host is no host name"),
-        (pool.NewConnectionError, False, "no connection: refused or unreachable"),
-        (pool.ConnectTimeoutError, False, f"no connection within {connect_timeout:g} s"),
-        (requests.exceptions.ProxyError, False, "the proxy does not connect"),
+        (pool.NewConnectionError, False, f"no connection{place}: refused or unreachable"),
+        (pool.ConnectTimeoutError, False, f"no connection{place} within {connect_timeout:g} s"),
+        (requests.exceptions.ProxyError, False, f"the proxy does not connect{_answered(causes)}"),
         (requests.exceptions.SSLError, False, "no TLS connection"),
         (pool.ReadTimeoutError, True, f"no answer within {read_timeout:g} s"),
         (TimeoutError, True, f"no answer within {read_timeout:g} s"),
         (pool.DecodeError, True, "the answer cannot be decoded"),
     )
-    causes = tuple(_causes(error))
     for kind, connected, said in words_of:
         if any(isinstance(cause, kind) for cause in causes):
             reason = next((why for cause in causes if (why := getattr(cause, "verify_message", ""))), "")
@@ -53,6 +55,13 @@ def _causes(error: BaseException) -> list[BaseException]:
             found.append(one)
             waiting += [getattr(one, "reason", None), *one.args]
     return found
+
+
+def _answered(causes: tuple[BaseException, ...]) -> str:
+    """What a proxy answered when it was asked for a tunnel, from http.client's own words."""
+    found = (re.match(r"Tunnel connection failed: (\d{3})\b", str(cause), re.ASCII) for cause in causes)
+    status = next((int(match[1]) for match in found if match), 0)
+    return f": it answers {status} {phrase(status)}".rstrip() if status else ""
 
 
 def phrase(status: int) -> str:
@@ -78,7 +87,7 @@ def retry_after(value: str) -> float | None:
     value = value.strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", value, re.ASCII):
         return min(float(value), MAX_RETRY_AFTER)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):  # an offset or a year that no clock shows
         moment = parsedate_to_datetime(value)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return min(max((moment - utc_now()).total_seconds(), 0.0), MAX_RETRY_AFTER)
