@@ -256,6 +256,17 @@ def test_a_server_that_does_not_answer() -> None:
     assert "Check that the server runs" in caught.value.hint
 
 
+def test_a_network_that_carries_nothing_any_more_is_noticed(postgresql: Any) -> None:
+    url = postgresql.make()
+    database = open_database(url.update_query_dict({"keepalives_idle": "7"}).render_as_string(hide_password=False))
+    connection = database.engine.raw_connection()
+    found: dict[str, str] = connection.dbapi_connection.info.get_parameters()
+    connection.close()
+    database.close()
+    assert (found["keepalives_idle"], found["tcp_user_timeout"], found["connect_timeout"]) == ("7", "30000", "10")
+    postgresql.drop(url)
+
+
 @pytest.mark.parametrize("content", [b"name: prod\n" * 500, b"SQLite format 3\0" + b"\xff" * 4000])
 def test_a_file_that_is_no_database(sqlite_url: str, content: bytes) -> None:
     path_of(sqlite_url).parent.mkdir()

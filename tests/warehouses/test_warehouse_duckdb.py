@@ -44,6 +44,25 @@ def test_an_attachment_that_does_not_open_shows_no_password(duckdb_bed: Bed) -> 
     assert "secretword" not in str(caught.value) + repr(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("ducklake:postgres:dbname=x password=secretword", "ducklake:…"),
+        ("ducklake:postgres://u:secretword@h", "ducklake:…"),
+        ("postgres:dbname=x password=secretword", "postgres:…"),
+        ("https://u:secretword@127.0.0.1:1/x.duckdb", "https:…"),
+    ],
+)
+def test_a_path_that_is_no_file_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, shown: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(WarehouseError) as caught:
+        open_warehouse("duckdb", {"path": path}, ENGINE)
+    assert f"DuckDB does not open {shown}" in caught.value.message
+    assert "secretword" not in str(caught.value) + repr(caught.value.__cause__)
+
+
 def test_motherduck_without_its_extension(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WarehouseError) as caught:

@@ -12,7 +12,7 @@ import pytest
 from beds import Bed, rows, sent
 from servers import certificate, free_port
 
-from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.errors import ConnectionLost, ModelError, WarehouseError
 from warehouse_sync.warehouses.postgres import PostgresWarehouse
 
 
@@ -62,6 +62,7 @@ TYPES = {
     "'7'::JSONB": "7",
     "ARRAY[[1, 2], [3, 4]]": '"[[1,2],[3,4]]"',
     "ARRAY[1.50::NUMERIC]": '"[1.50]"',
+    "ARRAY[1.50::MONEY, NULL]": '"[1.50,null]"',
     "ARRAY['happy'::mood]": '"[\\"happy\\"]"',
     "ROW(1, 2.50)::pair": '"{\\"x\\":1,\\"y\\":2.50}"',
     "'127.0.0.1'::INET": '"127.0.0.1/32"',
@@ -101,8 +102,14 @@ def test_infinite_times_keep_their_order(postgres_only: PostgresWarehouse) -> No
     assert source.connection.sql(query).fetchall() == [(True, "-infinity", "-infinity")]
 
 
-def test_bytea_is_binary(postgres_only: PostgresWarehouse) -> None:
-    assert str(postgres_only.describe("SELECT '\\x00'::bytea AS x").field(0).type) == "binary"
+@pytest.mark.parametrize("value", ["'\\x00'::bytea", "ARRAY[['\\x00'::bytea]]", "ROW(1, '\\x00')::file"])
+def test_what_holds_bytea_is_refused(postgres_bed: Bed, value: str) -> None:
+    postgres_bed.execute("CREATE TYPE file AS (number INTEGER, content BYTEA)")
+    warehouse = postgres_bed.open()
+    with pytest.raises(ModelError, match="'x': binary values cannot be sent"):
+        sent(warehouse, f"SELECT {value} AS x")
+    assert len(rows(warehouse.open(f"SELECT {value} AS x"))) == 1
+    warehouse.close()
 
 
 def test_a_numeric_is_no_text_cursor(postgres_only: PostgresWarehouse) -> None:
@@ -133,6 +140,50 @@ SESSION = {
     "default_transaction_read_only": "on",
     "statement_timeout": "0",
 }
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_text_of_a_database_in_another_encoding(postgres_bed: Bed, encoding: str) -> None:
+    name = f"{postgres_bed.settings['dbname']}_old"
+    postgres_bed.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    warehouse = postgres_bed.open(dbname=name)
+    try:
+        assert sent(warehouse, "SELECT 'Köln' AS city") == [{"city": '"K\\u00f6ln"'}]
+        assert warehouse.scalar("SELECT 'Köln'") == "Köln"
+    finally:
+        warehouse.close()
+        postgres_bed.execute(f"DROP DATABASE {name}")
+
+
+def test_bytes_that_are_no_text_are_said_without_them(postgres_bed: Bed) -> None:
+    name = f"{postgres_bed.settings['dbname']}_any"
+    postgres_bed.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    warehouse = postgres_bed.open(dbname=name)
+    source = warehouse.open("SELECT E'secretvalue\\xf6' AS city")
+    with pytest.raises((duckdb.Error, OSError)) as caught:
+        rows(source)
+    assert warehouse.explain(caught.value).message == 'PostgreSQL: invalid byte sequence for encoding "UTF8"'
+    warehouse.close()
+    postgres_bed.execute(f"DROP DATABASE {name}")
+
+
+def test_settings_of_a_role_change_nothing(postgres_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres_bed.execute(
+        "DROP ROLE IF EXISTS odd", "CREATE ROLE odd LOGIN PASSWORD 'odd'",
+        "ALTER ROLE odd SET client_encoding = 'LATIN1'",
+        "ALTER ROLE odd SET extra_float_digits = 0", "ALTER ROLE odd SET DateStyle = 'SQL, DMY'",
+    )  # fmt: skip
+    monkeypatch.setenv("PGCLIENTENCODING", "WIN1252")
+    warehouse = postgres_bed.open(user="odd", password="odd")
+    third = "0.1::FLOAT8 + 0.2::FLOAT8"
+    (line,) = sent(warehouse, f"SELECT 'Köln' AS city, ARRAY[{third}] AS list, ({third})::text AS text")
+    assert line == {"city": '"K\\u00f6ln"', "list": '"[0.30000000000000004]"', "text": '"0.30000000000000004"'}
+    warehouse.close()
+    postgres_bed.execute("ALTER ROLE odd SET quote_all_identifiers = on")
+    with pytest.raises(WarehouseError, match="knows none of them") as caught:
+        postgres_bed.open(user="odd", password="odd")
+    assert "ALTER ROLE … SET quote_all_identifiers = off" in str(caught.value)
+    postgres_bed.execute("DROP ROLE odd")
 
 
 def test_a_function_cannot_write_either(postgres_bed: Bed) -> None:
@@ -309,6 +360,37 @@ def test_a_lost_connection_is_opened_again(postgres_bed: Bed, postgres_only: Pos
             pass
     assert isinstance(postgres_only.explain(caught.value), ConnectionLost)
     assert rows(postgres_only.open("SELECT 1 AS a")) == [(1,)]
+
+
+def test_words_of_a_model_are_no_lost_connection(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:
+    postgres_bed.execute(
+        "CREATE FUNCTION fail() RETURNS INTEGER LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION E'terminating connection\\nFATAL:  server closed the connection'; END $$"
+    )
+    source = postgres_only.open("SELECT fail() AS x")
+    with pytest.raises((duckdb.Error, OSError)) as caught:
+        rows(source)
+    explained = postgres_only.explain(caught.value)
+    assert not isinstance(explained, ConnectionLost)
+    assert "its text is not shown" in explained.message
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("nextval('counter')", "cannot execute nextval() in a read-only transaction"),
+        (
+            "set_config('transaction_read_only', 'off', true)",
+            "transaction read-write mode must be set before any query",
+        ),
+    ],
+)
+def test_a_model_that_wants_to_write(postgres_bed: Bed, postgres_only: PostgresWarehouse, call: str, said: str) -> None:
+    postgres_bed.execute("CREATE SEQUENCE counter")
+    source = postgres_only.open(f"SELECT {call} AS x")
+    with pytest.raises((duckdb.Error, OSError)) as caught:
+        rows(source)
+    assert postgres_only.explain(caught.value).message.startswith(f"PostgreSQL: {said}")
 
 
 def test_a_connection_lost_between_models(postgres_bed: Bed, postgres_only: PostgresWarehouse) -> None:

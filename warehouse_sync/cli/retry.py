@@ -34,7 +34,9 @@ EPILOG = "Exit codes: as those of `run`; 0 when there is nothing to do again."
     help="Models without a key: read the window of a refused row again, and send it all.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--time-limit", type=Duration(), metavar="TIME", help="End after this long; the next run goes on.")
+@click.option(
+    "--time-limit", type=Duration(), metavar="TIME", help="Begin nothing after this long; the next run goes on."
+)
 @click.option("--wait", type=Duration(), metavar="TIME", help="Wait this long for another run to end.")
 @click.pass_obj
 def retry(session: Session, /, resend: bool, settle: bool, yes: bool, **options: Any) -> int:

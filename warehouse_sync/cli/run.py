@@ -21,7 +21,9 @@ EPILOG = "Exit codes: 0 all models ended `success`; 1 at least one did not, or t
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Send the first N rows of each model; no cursor moves."
 )
-@click.option("--time-limit", type=Duration(), metavar="TIME", help="End after this long; the next run goes on.")
+@click.option(
+    "--time-limit", type=Duration(), metavar="TIME", help="Begin nothing after this long; the next run goes on."
+)
 @click.option("--wait", type=Duration(), metavar="TIME", help="Wait this long for another run to end.")
 @click.option(
     "--if-locked",

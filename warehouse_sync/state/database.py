@@ -25,8 +25,15 @@ from warehouse_sync.state.tables import REVISION, SCHEMA, VERSION_TABLE, metadat
 
 # Seconds that a writer waits for another one's transaction; ours take milliseconds.
 BUSY_SECONDS = 30
-# Seconds that a server gets to answer the first time.
-CONNECT_SECONDS = 10
+# Of a server: seconds to answer the first time; seconds (milliseconds in the last) until a network that carries nothing
+# any more counts as broken, which the system alone would notice in hours.
+WAITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 # Any number will do, as long as every process that migrates takes the same one.
 MIGRATION_LOCK = 7_730_114_501
 MAY_WRITE = "This user must be able to write to that file and its folder, even to look. Did another user make them?"
@@ -106,6 +113,38 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     return database
 
 
+def check_rights(url: str) -> None:
+    """Raise StateError where the user of a server may not make the store, or not write to it; changes nothing."""
+    parsed = _parse(url)
+    if parsed.get_backend_name() != "postgresql":
+        return
+    where = _where(parsed)
+    database = Database(_engine(parsed, read_only=True), where)
+    try:
+        with database.read() as connection:
+            refused = _refused(connection)
+    finally:
+        database.close()
+    if refused:
+        raise StateError(f"{where}: permission denied for {refused}", hint=_hint(parsed, f"denied for {refused}"))
+
+
+def _refused(connection: Connection) -> str:
+    """What the user may not write to, in PostgreSQL's own words; empty when a run could begin."""
+
+    def asked(question: str) -> bool:
+        return bool(connection.scalar(text(f"SELECT {question}")))
+
+    if not asked(f"to_regnamespace('{SCHEMA}') IS NOT NULL"):
+        return "" if asked("has_database_privilege(current_database(), 'CREATE')") else "database"
+    if not asked(f"has_schema_privilege('{SCHEMA}', 'USAGE')"):
+        return f"schema {SCHEMA}"
+    table = f"{SCHEMA}.{VERSION_TABLE}"
+    if asked(f"to_regclass('{table}') IS NULL"):
+        return "" if asked(f"has_schema_privilege('{SCHEMA}', 'CREATE')") else f"schema {SCHEMA}"
+    return "" if asked(f"has_table_privilege('{table}', 'DELETE')") else f"table {VERSION_TABLE}"
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -139,6 +178,14 @@ def _hint(url: URL, reason: str) -> str:
         return "Make room on that disk, and run again."
     if _is_file(url):
         return "Restore the file from a backup, or point state.url at another one; deleting it forgets what was sent."
+    who = f'"{url.username}"' if url.username else "that user"
+    if "denied for database" in reason:
+        return f'The first run makes the store: GRANT CREATE ON DATABASE "{url.database}" TO {who}'
+    if "denied for schema" in reason or "no schema has been selected" in reason:
+        owner = "Let state.url name the user whose schema that is"
+        return f"{owner}, or, where the schema is empty: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {who}"
+    if "denied for" in reason:
+        return "Let state.url name the user who made the store: its tables are that user's."
     return "Check that the server runs, and the user, password and database in state.url."
 
 
@@ -178,8 +225,7 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
     else:
         options["pool_pre_ping"] = True
-        if "connect_timeout" not in url.query:
-            options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+        options["connect_args"] = {name: value for name, value in WAITS.items() if name not in url.query}
     try:
         engine = create_engine(url, **options)
     except (NoSuchModuleError, ModuleNotFoundError):

@@ -124,7 +124,7 @@ class Warehouse(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Let the running statement fail; called from another thread, also when there is none."""
+        """Let the running statement fail; called from another thread, also when there is none. Waits for nothing."""
         ...
 
     def close(self) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
 
 _MOTHERDUCK = ("md:", "motherduck:")
+_SHOWN = (":memory:", *_MOTHERDUCK)
+"""What is no file, and yet holds no secret: the configuration takes MotherDuck's token out."""
 
 _RESERVED = ("main", "memory", "system", "temp")
 """Names that DuckDB gives to catalogs and schemas of its own."""
@@ -48,7 +50,8 @@ class DuckDBWarehouse:
         import duckdb
 
         self.path = path
-        if not _is_remote(path):
+        self.place = _place(path)
+        if _is_file(path):
             _require_file(path, "warehouse.path", path)
         self.catalog = _catalog(path)
         self.connection = engine.connect()
@@ -56,7 +59,7 @@ class DuckDBWarehouse:
             if path.startswith(_MOTHERDUCK):
                 self._attach_motherduck(token)
             elif path != ":memory:":
-                self._attach(path, self.catalog, None)
+                self._attach_itself()
             for place, more in enumerate(attach):
                 self._attach_more(f"warehouse.attach[{place}]", more)
             if self.catalog:
@@ -73,6 +76,21 @@ class DuckDBWarehouse:
         """The warehouse of these settings: `path`, and `token` and `attach` where they are given."""
         return cls(str(settings["path"]), engine, settings.get("token"), settings.get("attach") or ())
 
+    def _attach_itself(self) -> None:
+        """The warehouse. What is no file may hold a password, so no text of DuckDB about it is shown."""
+        import duckdb
+
+        try:
+            self._attach(self.path, self.catalog, None)
+        except duckdb.Error as error:
+            if _is_file(self.path):
+                raise
+            raise WarehouseError(
+                f"DuckDB does not open {self.place} (`{_kind(error)}`)",
+                hint="`warehouse.path` is no file: DuckDB's extension for it must exist for this version of DuckDB, and"
+                " be installed or be there to download; then the path and its login decide.",
+            ) from None
+
     def _attach(self, path: str, alias: str | None, kind: str | None) -> None:
         name = f" AS {name_literal(alias)}" if alias else ""
         options = "READ_ONLY" if kind in (None, "duckdb") else f"TYPE {name_literal(kind or '')}, READ_ONLY"
@@ -83,7 +101,7 @@ class DuckDBWarehouse:
         import duckdb
 
         path, kind = str(more["path"]), more.get("type")
-        if kind in (None, "duckdb", "sqlite") and not _is_remote(path):
+        if kind in (None, "duckdb", "sqlite") and _is_file(path):
             _require_file(path, f"{key}.path", Path(path).name)
         try:
             self._attach(path, more.get("alias"), kind)
@@ -177,7 +195,7 @@ class DuckDBWarehouse:
         tables = self.scalar(
             f"SELECT count(*) FROM duckdb_tables() WHERE database_name = {text_literal(self.catalog)} AND NOT internal"
         )
-        return f"DuckDB {version}, {self.path}, {counted(tables, 'table')}, read-only"
+        return f"DuckDB {version}, {self.place}, {counted(tables, 'table')}, read-only"
 
     def interrupt(self) -> None:
         """See `Warehouse.interrupt`."""
@@ -189,7 +207,7 @@ class DuckDBWarehouse:
 
     def explain(self, error: Exception) -> WarehouseError:
         """See `Warehouse.explain`."""
-        return explain(error, self.path)
+        return explain(error, self.place)
 
 
 def explain(error: Exception, place: str) -> WarehouseError:
@@ -256,9 +274,14 @@ def _told(field: pa.Field, kind: DuckDBPyType) -> pa.Field:
     return field.with_type(pa.list_(*told))
 
 
-def _is_remote(path: str) -> bool:
-    """True for what is no file of this machine."""
-    return path.startswith((":memory:", *_MOTHERDUCK)) or "://" in path
+def _is_file(path: str) -> bool:
+    """True for a file of this machine: the configuration makes its path absolute, and leaves all others as they are."""
+    return Path(path).is_absolute()
+
+
+def _place(path: str) -> str:
+    """The path, as far as it may be shown."""
+    return path if _is_file(path) or path.startswith(_SHOWN) else f"{path.partition(':')[0]}:…"
 
 
 def _catalog(path: str) -> str:
@@ -266,7 +289,13 @@ def _catalog(path: str) -> str:
     the file's, up to its first dot. dbt's relations begin with it."""
     if path == ":memory:":
         return "memory"
-    file = Path(path.partition("?")[0].partition(":")[2] if _is_remote(path) else path).name
+    if _is_file(path):
+        file = Path(path).name
+    else:
+        kind, _, rest = path.partition("?")[0].partition(":")
+        file = Path(rest).name
+        if not path.startswith(_SHOWN) and re.search("[^A-Za-z0-9_. -]", file):
+            file = kind  # Not a name: a login.
     name = file.lstrip(".").partition(".")[0]
     return f"{name}_file" if name.casefold() in _RESERVED else name
 

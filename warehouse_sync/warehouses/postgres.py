@@ -17,6 +17,7 @@ from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import postgres_errors as errors
 from warehouse_sync.warehouses import postgres_types as types
 from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed, text_literal
+from warehouse_sync.warehouses.beside import Beside
 from warehouse_sync.warehouses.duckdb import explain
 from warehouse_sync.warehouses.feed import Feed, Spent
 
@@ -32,6 +33,8 @@ _SESSION = (
     "SET TimeZone = 'UTC'",
     "SET DateStyle = 'ISO'",
     "SET IntervalStyle = 'postgres'",
+    # All digits that a number has: as text, floats stand in arrays and in hashes.
+    "SET extra_float_digits = 3",
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
 _BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -55,6 +58,7 @@ class PostgresWarehouse:
         self._connection: Any = None
         self._reading: _Reading | None = None
         self._spent = Spent()
+        self._beside = Beside()
         self._connect()
 
     def label(self, model: str) -> None:
@@ -125,10 +129,10 @@ class PostgresWarehouse:
         return self._failed(failure) if failure is not None else explain(error, "the embedded engine")
 
     def interrupt(self) -> None:
-        """See `Warehouse.interrupt`; the server is asked to cancel."""
+        """See `Warehouse.interrupt`; the server is asked to cancel, over a connection of its own."""
         connection = self._connection
         if connection is not None:
-            connection.adbc_cancel()
+            self._beside.do(connection.adbc_cancel)
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -174,7 +178,14 @@ class PostgresWarehouse:
 
     def _prepare_session(self) -> None:
         role, schema = self._settings.get("role"), self._settings.get("schema")
-        is_redshift = "Redshift" in self.scalar("SELECT version()")
+        version = self.scalar("SELECT version()")
+        if not isinstance(version, str):
+            raise WarehouseError(
+                f"PostgreSQL at {self.place} quotes the names of its types, so that the driver knows none of them",
+                hint="`quote_all_identifiers` is on: ALTER ROLE … SET quote_all_identifiers = off, for the user of the"
+                " sync.",
+            )
+        is_redshift = "Redshift" in version
         self.dialect = "redshift" if is_redshift else "postgres"
         for statement in _REDSHIFT_SESSION if is_redshift else _SESSION:
             self._run(statement)
@@ -316,9 +327,10 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _conninfo(settings: Mapping[str, Any], label: str) -> str:
-    """libpq's connection string."""
+    """libpq's connection string. The driver takes all text for UTF-8, whatever database, role or environment say."""
     values = {key: settings.get(key) for key in _CONNINFO}
-    values |= {"application_name": label[:_LONGEST_NAME], "connect_timeout": settings.get("connect_timeout")}
+    values |= {"client_encoding": "UTF8", "application_name": label[:_LONGEST_NAME]}
+    values["connect_timeout"] = settings.get("connect_timeout")
     if settings.get("keepalives_idle"):
         values["keepalives_idle"] = settings["keepalives_idle"]
     return " ".join(f"{key}={_quoted(str(value))}" for key, value in values.items() if value is not None)

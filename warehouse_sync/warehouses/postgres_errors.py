@@ -37,6 +37,9 @@ _NAMING = {
 _PLAIN = re.compile(
     r"division by zero|numeric field overflow|more than one row returned by a subquery used as an expression"
     r"|(?:smallint|integer|bigint|interval|timestamp|date) out of range|value out of range: (?:over|under)flow"
+    r"|cannot execute \w+\(\) in a read-only transaction"
+    r"|transaction read-write mode must be set before any query"
+    r'|invalid byte sequence for encoding "\w+"|has no equivalent in encoding "\w+"'
     r"|could not write to file|No space left on device|out of memory|temporary file size exceeds temp_file_limit"
 )
 """Parts of sentences about rows that name no value, with or without an SQLSTATE."""
@@ -44,10 +47,11 @@ _PLAIN = re.compile(
 _CANCELLED = "57014"
 """For Redshift this is a statement's timeout too."""
 
+_SAID = re.compile("(ERROR|FATAL|PANIC): +(.*)")
+"""The server's own sentence, behind the driver's words. Whatever follows the first may be a model's text."""
+
 _LOST = (
     "server closed the connection",
-    "terminating connection",
-    "conflict with recovery",
     "could not receive data",
     "could not send data",
     "no connection to the server",
@@ -100,7 +104,7 @@ def reading(error: Exception, place: str, limit: timedelta | None = None) -> War
     `line` is the line of the SQL text, 0 when the server names none.
     """
     text, state = str(error), getattr(error, "sqlstate", None) or ""
-    if any(mark in text for mark in _LOST) or state.startswith(("08", "57P")) or state == "40001":
+    if _is_lost(text, state):
         return lost(place)
     if "statement timeout" in text:
         whose = "the `statement_timeout` of its role or server" if limit is None else f"`statement_timeout`, {limit}"
@@ -134,6 +138,16 @@ def lost(place: str) -> ConnectionLost:
         f"the connection to PostgreSQL at {place} was lost while this model was read",
         hint="a restart, a failover, a cancelled backend or a network that drops idle connections (`keepalives_idle`).",
     )
+
+
+def _is_lost(text: str, state: str) -> bool:
+    """An error that is FATAL ends the session; a conflict with recovery ends a transaction that may be tried again."""
+    if state:
+        return state.startswith(("08", "57P")) or state == "40001"
+    said = _SAID.search(text)
+    if said is None:
+        return any(mark in text for mark in _LOST)
+    return said[1] != "ERROR" or said[2].startswith("canceling statement due to conflict with recovery")
 
 
 def _primary(error: Exception) -> str:

@@ -4,7 +4,7 @@
   id or a cursor; all others stay text that is sent as a number. NaN and infinities become NULL;
 * money becomes numeric, oid to bigint; char(n) to text, which drops the padding that means nothing;
 * arrays, composite types and records become JSON on the server: any depth, exact numbers; NaN and infinities in an
-  array become null, in a composite type they are text;
+  array become null, in a composite type they are text, as money is; what holds bytea is refused, as bytea is;
 * json, jsonb, uuid, enum, date, time, interval, bytea as they are; infinite dates and timestamps stay infinite;
 * everything else that only the server can read (timetz, inet, ranges, bit, xml, tsvector, …) becomes its text there,
   but for geometry and geography, which are refused unless they are excluded.
@@ -28,6 +28,8 @@ _SERVER_CASTS = {
     "oid": "{x}::bigint",
     "bpchar": "{x}::text",
 }
+_JSON = "to_json({x})"
+_AMOUNTS = "to_json({x}::numeric[])"
 _NUMBERS = """regexp_replace(to_json({x})::text, '"(NaN|-?Infinity)"', 'null', 'g')"""
 """An array of numbers as JSON, where PostgreSQL makes text of what is no number."""
 _EPOCH_US, _EPOCH_DAYS = 946_684_800_000_000, 10_957
@@ -54,7 +56,7 @@ def column_of(field: pa.Field) -> Column:
     if kind in ("numeric", "money"):
         typmod = -1 if kind == "money" else int(metadata.get(b"POSTGRESQL:typmod", b"-1"))
         return _numeric(field, plain.cast, typmod)
-    if cast in ("to_json({x})", _NUMBERS) or kind in ("json", "jsonb"):
+    if cast in (_JSON, _NUMBERS, _AMOUNTS) or kind in ("json", "jsonb"):
         return Column(plain.cast, hinted(field.name, pa.string(), "JSON"), name)
     if kind == "oid":
         return Column(plain.cast, pa.field(field.name, pa.int64()), name)
@@ -71,18 +73,31 @@ def _server_cast(type_: pa.DataType, kind: str) -> str:
     if kind in _SERVER_CASTS:
         return _SERVER_CASTS[kind]
     if pa.types.is_list(type_) or pa.types.is_struct(type_):
-        return _NUMBERS if _holds_numbers(type_) else "to_json({x})"
+        return _json_cast(type_)
     unread = getattr(type_, "extension_name", "") == "arrow.opaque" and kind not in _SPATIAL
     return "{x}::text" if unread else "{x}"
 
 
-def _holds_numbers(type_: pa.DataType) -> bool:
-    """True for an array of floats or numerics, of any depth."""
+def _json_cast(type_: pa.DataType) -> str:
     import pyarrow as pa
 
+    if _holds_bytes(type_):
+        return "{x}"
+    kind = b""
     while pa.types.is_list(type_):
-        type_ = type_.value_type
-    return bool(pa.types.is_floating(type_)) or getattr(type_, "type_name", "") == "numeric"
+        kind, type_ = (type_.value_field.metadata or {}).get(b"POSTGRESQL:type", b""), type_.value_type
+    if kind == b"money":
+        return _AMOUNTS
+    is_number = pa.types.is_floating(type_) or getattr(type_, "type_name", "") == "numeric"
+    return _NUMBERS if is_number else _JSON
+
+
+def _holds_bytes(type_: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_list(type_) or pa.types.is_struct(type_):
+        return any(_holds_bytes(type_.field(place).type) for place in range(type_.num_fields))
+    return bool(pa.types.is_binary(type_))
 
 
 def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:

@@ -42,10 +42,14 @@ SAMPLE_ROWS = 1000
 _SESSIONS: dict[str, tuple[str, ...]] = {
     "mysql": ("SET time_zone = '+00:00'", "SET SESSION TRANSACTION READ ONLY"),
     "mariadb": ("SET time_zone = '+00:00'", "SET SESSION TRANSACTION READ ONLY"),
-    "postgresql": ("SET TIME ZONE 'UTC'", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),
+    "postgresql": (
+        "SET TIME ZONE 'UTC'",
+        "SET extra_float_digits = 3",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    ),
     "sqlite": ("PRAGMA query_only = ON",),
 }
-"""By dialect, what makes a session read-only and its zone UTC."""
+"""By dialect, what makes a session read-only, its zone UTC, and its numbers whole."""
 
 _PLACEHOLDER = "warehouse_sync_model"
 
@@ -164,9 +168,11 @@ class SqlAlchemyWarehouse:
         if connection is None:
             return
         driver: Any = connection.connection.dbapi_connection
-        own = getattr(driver, "interrupt", None) or getattr(driver, "cancel", None)
+        # psycopg's plain `cancel` lets no other thread run while its server is silent.
+        names = ("interrupt", "cancel_safe", "cancel")
+        own = next((getattr(driver, name) for name in names if hasattr(driver, name)), None)
         if own is not None:
-            own()
+            self._beside.do(own)
         elif self.dialect == "mysql":
             self._beside.do(partial(self._kill, driver.thread_id()))
 
