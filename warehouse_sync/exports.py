@@ -31,6 +31,7 @@ from warehouse_sync.outbox import Outbox, disk_errors
 
 if TYPE_CHECKING:
     from warehouse_sync.state.store import Store
+    from warehouse_sync.warehouses.keeper import Keeper
 
 FORMAT = 1
 _FILE = re.compile(r"files/(snapshots/[^/]+\.duckdb|outbox/[^/]+/[^/]+\.(ndjson|keys\.parquet))")
@@ -115,11 +116,16 @@ def read_export(path: Path) -> Export:
         return Export(path, manifest["pipeline"], made_at, manifest["why"], manifest["home_id"], tables, files)
 
 
-def put_back(store: Store, export: Export, home: Path) -> None:
-    """Make state and files of the pipeline what they are in the archive.
+def put_back(store: Store, export: Export, home: Path, keeper: Keeper | None) -> None:
+    """Make state and files of the pipeline what they are in the archive; and the tables of `keeper`, as far as it can.
 
-    Files first: a snapshot that does not go with the store stops its model, and doing this again puts it right.
+    The store comes last: a snapshot that does not go with it stops its model, and doing this again puts it right.
+    Raises DiskError and WarehouseError.
     """
+    if keeper is not None:
+        ends = _last_deliveries(export)
+        others = [known.model for known in store.model_states(export.pipeline) if known.model not in ends]
+        keeper.put_back(export.pipeline, ends, others)
     with disk_errors(home, kept="the state is not changed, but some of its files may be"):
         for snapshot in (home / "snapshots").glob("*.duckdb"):
             snapshot.unlink()
@@ -134,6 +140,19 @@ def put_back(store: Store, export: Export, home: Path) -> None:
     store.by_hand.put_back(export.pipeline, export.tables, home_id)
     if found is None:
         write_id(home, export.pipeline, home_id)
+
+
+def _last_deliveries(export: Export) -> dict[str, set[int]]:
+    """By model, the deliveries that its snapshot may end with: the last that is known to be in it, or a later one."""
+    tables = export.tables
+    model_of = {row["id"]: row["model_id"] for row in tables["windows"]}
+    delivered = [(model_of[row["window_id"]], row["delivery_seq"] or 0) for row in tables["batches"]]
+    return {
+        row["name"]: {row["merged_seq"]}
+        | {number for owner, number in delivered if owner == row["id"] and number > row["merged_seq"]}
+        for row in tables["models"]
+        if row["unique_key"]
+    }
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.events.row_hash import ROW_HASHES
+from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox, disk_errors
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import Batch, ModelState
 from warehouse_sync.values import Model
-from warehouse_sync.warehouses.keeper import Merged, Session, Shelf, Tables, merged_of
+from warehouse_sync.warehouses.keeper import Merged, Session, Shelf, Tables, lacking, merged_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -90,7 +91,7 @@ def check_inside(
 
     Raises StateError when it is not the one that the state knows, or its hashes are of another version.
     """
-    merged = known.merged_seq if known else 0
+    merged, over = known.merged_seq if known else 0, _over_inside(model, known, tables)
     if context.snapshot_path(model.name).exists():
         raise StateError(
             f"the snapshot of model `{model.name}` lies in state.dir, and `snapshot.where` is `warehouse` now",
@@ -104,21 +105,40 @@ def check_inside(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is missing or older than the state"
             " store knows",
             hint="put the table and the one beside it back as they were, set `snapshot` in the YAML back if it was"
-            f" changed, {_over(model)}",
+            f" changed, {over}",
         )
     if _is_newer(context, model, found.merged, merged):
         raise StateError(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) is newer than the state store",
             hint="it belongs to another state store, or this one was put back from an older copy: give this pipeline"
-            f" another `snapshot.schema` or `name`, {_over(model)}",
+            f" another `snapshot.schema` or `name`, {over}",
         )
     if found.hashes != HASHES:
         raise StateError(
             f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) holds hashes of version"
             f" {found.hashes}, which this version of the program does not make (it makes {HASHES})",
-            hint=f"install the version that wrote it, {_over(model)}",
+            hint=f"install the version that wrote it, {over}",
         )
     return found
+
+
+def check_whole(model: Model, known: ModelState | None, tables: Tables, session: Session) -> None:
+    """Raises StateError when another hand took rows out of the table, or put some in: they would go again, or never."""
+    less = lacking(session, tables)
+    if not less:
+        return
+    what = f"lacks {less:,} of the rows" if less > 0 else f"holds {counted(-less, 'row')} more than those"
+    raise StateError(
+        f"the snapshot of model `{model.name}` ({tables.sent} in the warehouse) {what} that this program put in",
+        hint=f"put that table and {tables.meta} back as they were, {_over_inside(model, known, tables)}",
+    )
+
+
+def _over_inside(model: Model, known: ModelState | None, tables: Tables) -> str:
+    """The same as `_over`, for a snapshot in the warehouse: a state store that lost the model cannot start it over."""
+    if known is not None:
+        return _over(model)
+    return f"or drop {tables.sent} and {tables.meta} in the warehouse (every row then counts as new)."
 
 
 def merge_delivered(context: RunContext, model: Model) -> list[Batch]:

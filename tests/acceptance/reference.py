@@ -157,8 +157,8 @@ class Reference:
         expected.added += new
         expected.changed += not new
         expected.lines[self.line(row, at)] += 1
-        # Every chosen time is later than all ticks, and a later run's is later still.
-        self.sent[row.key] = (content, 1e9 + run if at == CHOSEN else float(row.at or 0))
+        # Every chosen time is later than all ticks, and a later run's is later still. The latest one sent counts.
+        self.sent[row.key] = (content, max(sent_at, 1e9 + run if at == CHOSEN else float(row.at or 0)))
 
     def _unkeyed(self, good: list[Row], expected: Expected, full: bool) -> None:
         before = Counter() if self.header.always or full else self.events

@@ -62,6 +62,48 @@ def test_many_histories_inside(case: Case, history: list[tuple[Any, ...]]) -> No
     play_inside(case, history)
 
 
+TIMED = [case for case in KEYED if case.header.identify and case.kind in ("timestamp", "none")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [Pipeline, Kept])
+@pytest.mark.parametrize("case", TIMED, ids=name_of)
+def test_times_that_go_back_and_forth(case: Case, where: type[Pipeline], tmp_path: Path, box: Sandbox) -> None:
+    random, past = Random(f"times {name_of(case)}"), History(case, where(tmp_path / "project", box))
+    for key in "ab":
+        past.step("insert", key, 0, 0, 5)
+    for _ in range(10):
+        for which in range(2):
+            past.step("update", which, random.randint(0, 1), 1, random.randint(0, 9))
+        past.step("run", random.random() < 0.3)
+
+
+@pytest.mark.parametrize("where", [Pipeline, Kept])
+@pytest.mark.parametrize("always", [False, True])
+def test_a_time_that_was_sent_is_never_forgotten(
+    where: type[Pipeline], always: bool, tmp_path: Path, box: Sandbox
+) -> None:
+    pipeline = where(tmp_path / "project", box)
+    pipeline.model(
+        "m", f"event='identify_user', always={always}", "select k as user_id, v as plan, seen as inserted_at from t"
+    )
+    pipeline.sql(
+        "CREATE TABLE t (k VARCHAR, v VARCHAR, seen TIMESTAMP)", "INSERT INTO t VALUES ('a', 'free', '2025-01-01')"
+    )
+    pipeline.good()
+    pipeline.sql("UPDATE t SET v = 'pro'")
+    assert pipeline.good().counts.retimed == 1
+    # The same row once more goes with its own time, before the one that was sent.
+    counts = pipeline.good(full_refresh=not always).counts
+    assert (counts.changed, counts.retimed) == (1, 0)
+    pipeline.sql("UPDATE t SET v = 'churned', seen = '2025-02-01'")
+    assert pipeline.good().counts.retimed == 1
+    found = [(row["inserted_at"], row["metadata"]["plan"]) for row in pipeline.imported()]
+    assert [plan for _, plan in found] == ["free", "pro", "pro", "churned"]
+    assert found[2][0] == "2025-01-01T00:00:00.000000"
+    assert max(found)[1] == "churned"
+
+
 # In PostgreSQL
 
 

@@ -429,6 +429,12 @@ def test_debug_of_a_state_folder_that_is_gone(project: Project) -> None:
     shutil.rmtree(project.home)
     result = project.cli.here("debug").check(2)
     assert "is missing or empty" in result.out
+    assert "state adopt" in result.out
+    for path in (project.folder / ".warehouse_sync").glob("state.db*"):
+        path.unlink()
+    project.home.mkdir()
+    (project.home / "id").write_text(json.dumps({"pipeline": "prod", "id": "x"}))
+    assert "state import FILE" in project.cli.here("debug").check(2).out
 
 
 def test_debug_of_a_folder_that_cannot_be_written(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,4 +483,6 @@ def test_a_lost_store_is_not_a_first_run(project: Project, verb: str) -> None:
     project.cli.here("run").check()
     for path in (project.folder / ".warehouse_sync").glob("state.db*"):
         path.unlink()
-    assert "was filled by another state store" in project.cli.here(*verb.split()).check(2).err
+    err = project.cli.here(*verb.split()).check(2).err
+    assert "was filled by another state store" in err
+    assert err.index("state export") < err.index("point `state.url` back") < err.index("remove the folder")

@@ -526,7 +526,7 @@ def test_state_dir_gone_while_the_store_knows_windows(project: Project, imported
     project.cli.here("run").check()
     shutil.rmtree(project.home)
     result = project.cli.here("run").check(2)
-    assert "is empty, while the state store holds windows" in result.err
+    assert "is missing or empty, while the state store holds windows" in result.err
     assert len(imported()) == 7
     assert not (project.home / "logs").exists(), "the folder stays as it was found, ready for a backup"
 

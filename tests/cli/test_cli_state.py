@@ -106,6 +106,11 @@ def test_a_folder_of_another_user(synced: Project, monkeypatch: pytest.MonkeyPat
     assert "backup" not in said
 
 
+def test_an_export_needs_no_api_key(synced: Project) -> None:
+    synced.write_config(api_key="${NOBODY_SET_THIS}")
+    synced.cli.here("state", "export").check()
+
+
 def test_an_export_makes_no_folders(synced: Project) -> None:
     assert "there is no folder" in synced.cli.here("state", "export", "new/out.zip").check(2).err
     assert not (synced.folder / "new").exists()
@@ -215,6 +220,33 @@ def test_cursors_that_cannot_be(synced: Project, words: list[str], said: str) ->
     (synced.folder / "models_sql" / "gone.sql").unlink()
     before = tables(synced)
     assert said in synced.cli.here("state", "reset", *words, "--yes").check(2).err
+    assert tables(synced) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (
+            "{{ config(event='identify_user') }} select id as user_id, plan from users",
+            "users: `cursor` was `_changed` and is now none",
+        ),
+        (
+            "{{ config(event='identify_user', cursor='_n') }} select id as user_id, 1 as _n from users",
+            "users: `cursor` was `_changed` and is now `_n`",
+        ),
+        (
+            "{{ config(event='identify_user', cursor='_changed') }}"
+            " select id as user_id, plan, changed::date as _changed from users",
+            "users: the cursor `_changed` was of kind timestamp and is now of kind date",
+        ),
+    ],
+)
+def test_a_value_of_another_cursor_than_the_one_that_the_state_knows(synced: Project, sql: str, said: str) -> None:
+    synced.write_model("users", sql)
+    before = tables(synced)
+    err = synced.cli.here("state", "reset", "users", "--cursor", "2025-01-01", "--yes").check(2).err
+    assert said in err
+    assert "state reset users" in err
     assert tables(synced) == before
 
 
@@ -413,6 +445,39 @@ def test_a_renamed_pipeline(synced: Project, imported: Rows) -> None:
     synced.cli.here("run").check()
     assert len(imported()) == 7
     assert "live" in synced.cli.here("state", "show").check().out
+
+
+def test_a_renamed_pipeline_gets_its_old_name_back(synced: Project, imported: Rows) -> None:
+    rename_yaml(synced, "prod", "live")
+    result = synced.cli.here("state", "rename", "--pipeline", "prod", "--yes").check()
+    assert "`name: prod` in the YAML, then `warehouse-sync state rename --pipeline live` undoes this" in result.err
+    (kept,) = (synced.home.parent / "live" / "exports").glob("*-rename.zip")
+    assert "set `name: prod` first" in synced.cli.here("state", "import", str(kept), "--yes").check(2).err
+    rename_yaml(synced, "live", "prod")
+    synced.cli.here("state", "rename", "--pipeline", "live", "--yes").check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7
+
+
+def history(project: Project) -> list[dict[str, Any]]:
+    return project.cli.here("history", "--output", "json").check().lines
+
+
+def test_an_imported_pipeline_takes_over_the_name_that_it_had_since(synced: Project, imported: Rows) -> None:
+    export = str(Path(synced.cli.here("state", "export", "../kept.zip").check().out.strip()))
+    rename_yaml(synced, "prod", "live")
+    synced.cli.here("state", "rename", "--pipeline", "prod", "--yes").check()
+    rename_yaml(synced, "live", "prod")
+    synced.cli.here("state", "import", export, "--yes").check()
+    synced.cli.here("run").check()
+    rename_yaml(synced, "prod", "live")
+    words = ("state", "rename", "--pipeline", "prod", "--yes")
+    assert "state reset --all` forgets what `live` sent; then" in synced.cli.here(*words).check(2).err
+    synced.cli.here("state", "reset", "--all", "--yes").check()
+    synced.cli.here(*words).check()
+    synced.cli.here("run").check()
+    assert len(imported()) == 7, "nothing is sent again"
+    assert len({run["started_at"] for run in history(synced)}) == 3, "none is forgotten"
 
 
 def test_a_pipeline_that_starts_over_beside_an_old_one(synced: Project, imported: Rows) -> None:

@@ -92,7 +92,7 @@ def test_the_way_on_from_a_lost_snapshot(synced: Project, imported: Rows) -> Non
 def test_an_empty_folder_is_refused(synced: Project, imported: Rows) -> None:
     shutil.rmtree(synced.home)
     done = synced.cli.here("run").check(2)
-    assert "is empty, while the state store holds windows or snapshots" in done.err
+    assert "is missing or empty, while the state store holds windows or snapshots" in done.err
     assert "state adopt" in done.err
     assert len(imported()) == ROWS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -108,13 +109,28 @@ def test_another_name_for_a_model(world: Any) -> None:
 
 def test_another_name_for_a_pipeline(world: Any) -> None:
     world.deliver(world.sealed())
-    world.store.register_pipeline("eu", "x")
+    other = replace(world, pipeline="eu")
+    other.deliver(other.sealed())
     with pytest.raises(UsageError, match="knows a pipeline `eu` already"):
         world.store.by_hand.rename_pipeline("prod", "eu")
     world.store.by_hand.rename_pipeline("prod", "live")
     assert world.store.model_state("live", "users") is not None
     with pytest.raises(UsageError, match="knows no pipeline `prod`"):
         world.store.by_hand.rename_pipeline("prod", "other")
+
+
+def test_the_name_of_a_pipeline_that_was_reset(world: Any) -> None:
+    world.deliver(world.sealed())
+    other = replace(world, pipeline="eu")
+    for _ in range(3):
+        other.deliver(other.sealed())
+    world.store.by_hand.reset("eu")
+    world.store.by_hand.rename_pipeline("prod", "eu")
+    assert [one.name for one in world.store.pipelines()] == ["eu"]
+    assert world.store.model_state("eu", "users") is not None
+    assert {run.id for run in world.store.runs("eu", 9)} == {world.run, other.run}
+    (found,) = world.store.by_hand.take_out("eu")["pipelines"]
+    assert (found["job_number"], found["delivery_seq"]) == (3, 3), "numbers of the past are not used again"
 
 
 def test_another_cursor(world: Any) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from beds import ENGINE, Bed
 
 from warehouse_sync.changes import inside
 from warehouse_sync.changes.inside import Comparison, Stayed, Value
+from warehouse_sync.changes.snapshot import Delivered, taken_rows
 from warehouse_sync.errors import WarehouseError
 from warehouse_sync.events.reasons import Note
 from warehouse_sync.observe.reporter import Silent
@@ -195,6 +198,52 @@ def test_a_table_that_is_gone_is_not_an_empty_one(world: World, lost: str) -> No
 
 
 @MOSTLY_SLOW
+@pytest.mark.parametrize("which", ["", " WHERE key_hash = (SELECT key_hash FROM {sent} LIMIT 1)"], ids=["all", "one"])
+def test_rows_that_are_gone_from_the_table_are_not_new(world: World, which: str) -> None:
+    world.good()
+    schema = '"SYNC"' if world.bed.name == "snowflake" else '"sync"'
+    sent = f'{schema}."sent.prod.events"'
+    world.bed.execute(f"DELETE FROM {sent}{which.format(sent=sent)}", "DELETE FROM events WHERE id > 400")
+    for _ in range(2):
+        found = world.sync()
+        assert str(found["events"].status) == "error"
+        assert str(found["users"].status) == "success"
+        assert f"lacks {1 if which else ROWS} of the rows" in str(found["events"].error)
+        assert "state reset events" in str(found["events"].error)
+    assert len(world.sandbox.imported()) == 2 * ROWS
+
+
+@MOSTLY_SLOW
+def test_rows_that_another_hand_put_in_are_not_known(world: World) -> None:
+    world.good()
+    schema = '"SYNC"' if world.bed.name == "snowflake" else '"sync"'
+    keys = {"duckdb": "unhex('00')", "postgres": "'\\x00'::bytea", "snowflake": "TO_BINARY('00', 'HEX')"}[
+        world.bed.name
+    ]
+    world.bed.execute(f'INSERT INTO {schema}."sent.prod.events" VALUES ({keys}, {keys}, NULL, 1)')
+    found = world.sync()
+    assert "holds 1 row more than those" in str(found["events"].error)
+    assert str(found["users"].status) == "success"
+
+
+@MOSTLY_SLOW
+def test_a_table_without_its_row_is_one_that_was_never_merged(world: World) -> None:
+    schema = '"SYNC"' if world.bed.name == "snowflake" else '"sync"'
+    tables = shelf_of(world.bed).tables("prod", "users")
+    with shelf_of(world.bed).open() as keeper:
+        keeper.prepare(tables, inside.HASHES)
+    # As a kill leaves it that comes before the row.
+    world.bed.execute(f'DELETE FROM {schema}."merged.prod.users"')
+    assert merged(world.bed, tables) is None
+    assert world.good()["users"]["added"] == ROWS
+    world.bed.execute(f'DELETE FROM {schema}."merged.prod.users"')
+    found = world.sync()
+    assert "is missing" in str(found["users"].error)
+    assert str(found["events"].status) == "success"
+    assert len(world.sandbox.imported()) == 2 * ROWS
+
+
+@MOSTLY_SLOW
 def test_another_place_for_a_snapshot_is_an_error_with_a_way_out(world: World) -> None:
     world.good()
     inside, world.snapshot = world.snapshot, None
@@ -227,13 +276,13 @@ def shelf_of(bed: Bed, schema: str = "sync") -> Shelf:
     return Shelf(bed.kind, bed.settings, ENGINE, schema)
 
 
-def rows_of(*pairs: tuple[bytes, bytes], batch: int = 1) -> pa.RecordBatchReader:
+def rows_of(*pairs: tuple[bytes, bytes], batch: int = 1, at: datetime | None = None) -> pa.RecordBatchReader:
     keys, hashes = zip(*pairs, strict=True)
     table = pa.table(
         {
             "key_hash": pa.array(keys, pa.binary()),
             "row_hash": pa.array(hashes, pa.binary()),
-            "inserted_at": pa.array([None] * len(pairs), pa.timestamp("us")),
+            "inserted_at": pa.array([at] * len(pairs), pa.timestamp("us")),
             "batch": pa.array([batch] * len(pairs), pa.int64()),
         }
     )
@@ -276,6 +325,84 @@ def test_rows_and_the_last_delivery_go_in_together(kept: Bed) -> None:
     with shelf.open() as keeper:
         keeper.drop(renamed)
     assert merged(kept, renamed) is None
+
+
+def test_the_latest_time_stays(kept: Bed) -> None:
+    shelf = shelf_of(kept)
+    tables = shelf.tables("prod", "users")
+    january, june = datetime(2025, 1, 1, 10), datetime(2025, 6, 1, 10, 0, 0, 123456)
+    with shelf.open() as keeper:
+        keeper.prepare(tables, inside.HASHES)
+        keeper.merge(tables, rows_of((b"a" * 16, b"1" * 16), at=june), 1)
+        keeper.merge(tables, rows_of((b"a" * 16, b"2" * 16), (b"b" * 16, b"2" * 16), batch=2, at=january), 2)
+    warehouse = kept.open()
+    try:
+        for key, at in ((b"a" * 16, june), (b"b" * 16, january)):
+            row = f"FROM {tables.sent} WHERE key_hash = {inside.bytes_literal(key, kept.name)}"
+            assert warehouse.scalar(f"SELECT inserted_at {row}") == at
+            assert int(warehouse.scalar(f"SELECT batch {row}")) == 2
+    finally:
+        warehouse.close()
+
+
+def test_what_was_set_aside_comes_back_wherever_that_was_broken_off(kept: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = shelf_of(kept)
+    own, other = shelf.tables("prod", "users"), shelf.tables("prod", "people")
+    with shelf.open() as keeper:
+        aside, execute = keeper.aside("prod", "users"), keeper._writer.execute
+        left = 0
+
+        def breaks_off(sql: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise WarehouseError("gone")
+            execute(sql)
+
+        for first in range(99):
+            for tables, number in ((own, 5), (aside, 3), (other, 7)):
+                keeper.drop(tables)
+                keeper.prepare(tables, inside.HASHES)
+                keeper.merge(tables, rows_of((bytes([number]) * 16, b"1" * 16)), number)
+            left = first
+            with monkeypatch.context() as patch:
+                patch.setattr(keeper._writer, "execute", breaks_off)
+                with suppress(WarehouseError):
+                    keeper.put_back("prod", {"users": {3}}, ["people"])
+            keeper.put_back("prod", {"users": {3}}, ["people"])
+            found = [merged_of(keeper.session, tables) for tables in (own, aside, keeper.aside("prod", "people"))]
+            assert [one and one.merged for one in found] == [3, 5, 7], f"broken off at statement {first}"
+            assert merged_of(keeper.session, other) is None
+            if left >= 0:
+                break
+    assert first > 8
+
+
+def test_a_snapshot_under_another_name_is_found(kept: Bed) -> None:
+    shelf = shelf_of(kept)
+    with shelf.open() as keeper:
+        tables = {name: keeper.tables("prod", name) for name in ("users", "people", "events")}
+        for name, number in (("people", 3), ("events", 5)):
+            keeper.prepare(tables[name], inside.HASHES)
+            keeper.merge(tables[name], rows_of((b"a" * 16, b"1" * 16)), number)
+        keeper.put_back("prod", {"users": {2, 3}, "events": {4}}, ["people"])
+        found = {name: merged_of(keeper.session, one) for name, one in tables.items()}
+    assert found["people"] is None
+    assert found["users"] is not None
+    assert found["events"] is not None
+    assert (found["users"].merged, found["events"].merged) == (3, 5), "what is not there is not made up"
+
+
+def test_of_two_deliveries_of_a_key_the_later_one_stands_with_the_latest_time(tmp_path: Path) -> None:
+    delivered = []
+    with duckdb.connect() as connection:
+        for number, at in ((1, "2025-06-01 10:00"), (2, "2025-01-01 10:00")):
+            keys = tmp_path / f"{number}.keys.parquet"
+            row = f"'a' AS key, 'a'::BLOB AS key_hash, '{number}'::BLOB AS row_hash, TIMESTAMP '{at}' AS inserted_at"
+            connection.execute(f"COPY (SELECT {row}) TO '{keys}' (FORMAT parquet)")
+            delivered.append(Delivered(number, number + 10, keys, tmp_path / "none"))
+        found = taken_rows(connection, delivered).read_all().to_pylist()
+    assert found == [{"key_hash": b"a", "row_hash": b"2", "inserted_at": datetime(2025, 6, 1, 10), "batch": 12}]
 
 
 def test_debug_tries_it_out(kept: Bed) -> None:

@@ -70,8 +70,9 @@ def explain(lines: Iterable[str]) -> None:
         click.echo(line, err=True)
 
 
-def save_export(session: Session, store: Store, verb: str, *, pipeline: str = "") -> Path:
-    """Write the export that undoes what comes next, and say where it is; from here on lines go into the log file."""
+def save_export(session: Session, store: Store, verb: str, *, pipeline: str = "", undo: str = "") -> Path:
+    """Write the state as it is before what comes next, and say how to go back, by importing it where `undo` says no
+    other way; from here on lines go into the log file."""
     from warehouse_sync.exports import default_path, write_export
     from warehouse_sync.values import utc_now
 
@@ -79,7 +80,8 @@ def save_export(session: Session, store: Store, verb: str, *, pipeline: str = ""
     session.keep_log()
     name = pipeline or session.config.name
     path = write_export(store, name, home.parent / name, default_path(home, verb, now), verb, now)
-    session.console.event("state_exported", f"`warehouse-sync state import {path}` undoes this", path=str(path))
+    how = f"the state as it was is in {path}; {undo}" if undo else f"`warehouse-sync state import {path}` undoes this"
+    session.console.event("state_exported", how, path=str(path))
     return path
 
 

@@ -92,9 +92,11 @@ def _dbt(session: Session) -> str:
         manifest = artefacts.manifest
     except ArtefactError as error:
         raise WarehouseSyncError(error.message, hint=error.hint) from None
-    wanted = f", target `{artefacts.targets.wanted}`" if artefacts.targets.wanted else ""
+    target = f", target `{artefacts.made_for}`" if artefacts.made_for else ""
+    if artefacts.targets.wanted and not target:
+        target = f", target not known (here `{artefacts.targets.wanted}`)"
     made = f"{manifest.generated_at:%Y-%m-%d %H:%M} UTC"
-    return f"{manifest.path}, v{manifest.version} of `{manifest.project}`{wanted}, made {made}"
+    return f"{manifest.path}, v{manifest.version} of `{manifest.project}`{target}, made {made}"
 
 
 def _models(session: Session) -> str:
@@ -178,9 +180,12 @@ def _userpilot(session: Session) -> str:
 def _store(session: Session) -> str:
     from sqlalchemy import make_url
 
+    from warehouse_sync.state.database import check_rights
+
     config = session.config
     with session.store() as store:
         known, states = store.pipeline(config.name), store.model_states(config.name)
+    check_rights(config.state.url.get_secret_value())
     url = make_url(config.state.url.get_secret_value())
     # A URL would show the blanks and letters of a path as numbers.
     where = (
@@ -191,19 +196,11 @@ def _store(session: Session) -> str:
 
 
 def _folder(session: Session) -> str:
-    from warehouse_sync.home import read_id
+    from warehouse_sync.home import check_home
 
-    home, name = session.config.home, session.config.name
-    found = read_id(home)
+    home = session.config.home
     with session.store() as store:
-        known, has_history = store.pipeline(name), store.has_history(name)
-    if found is None and known is not None and has_history:
-        raise StateError(
-            f"{home} is missing or empty, while the state store holds windows or snapshots of `{name}`",
-            hint="put the folder back from its backup, or run `warehouse-sync state adopt`.",
-        )
-    if found is not None and (known is None or found != (name, known.home_id)):
-        raise StateError(f"{home} is not the folder that the state store knows for `{name}`")
+        _, found = check_home(store, session.config.name, home)
     place = _existing(home)
     if not os.access(place, os.W_OK | os.X_OK):
         raise StateError(f"{place} cannot be written by this user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.project.config import Config
-    from warehouse_sync.state.rows import Batch, ResetReport
+    from warehouse_sync.state.rows import Batch, ModelState, ResetReport
     from warehouse_sync.state.store import Store
     from warehouse_sync.values import CursorValue, Model
 
@@ -158,8 +159,8 @@ def _what_is_forgotten(report: ResetReport, model: str | None) -> list[str]:
         f"  batches     {report.batches:,}, of which {report.undelivered:,} are not delivered yet",
         f"  refused     {counted(report.rejects, 'row')}",
         f"  jobs        {report.jobs:,}" + ("" if model is None else " (they stay in the history)"),
-        "The next run sends every row again from `begin` on. Profiles are overwritten with the same values; events"
-        " are counted twice in Userpilot.",
+        "The next run sends every row again from `begin` on. Events are counted twice in Userpilot. Of a profile it"
+        " keeps what has the latest `inserted_at`: a row whose own time is older than one sent before changes nothing.",
     ]
     if report.in_flight:
         lines.append(f"{counted(report.in_flight, 'job is')} on the way: the rows may arrive, and are sent again.")
@@ -174,7 +175,7 @@ def _remove_snapshots(config: Config, report: ResetReport) -> None:
     with keeping(config) as keeper:
         if keeper is not None:
             for name in report.models:
-                keeper.drop(keeper.tables(config.name, name))
+                keeper.rename(keeper.tables(config.name, name), keeper.aside(config.name, name))
 
 
 def _sweep(config: Config, store: Store) -> None:
@@ -201,12 +202,12 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
             raise UsageError(
                 f"model `{name}` has no cursor yet", hint="its header's `begin` says where the first run starts."
             )
-        value = _parsed(session, model, known.cursor, text)
+        value = _parsed(session, model, known, text)
         on_their_way = store.batches(pipeline, model=name, states=(BatchState.SENT, BatchState.HELD))
         if on_their_way:
             raise UsageError(
                 f"{counted(len(on_their_way), 'batch')} of `{name}` went with a job, which will move the cursor",
-                hint="let a run end it first, or decide with `warehouse-sync retry --resend | --settle`.",
+                hint="let a run end it first, or decide with `warehouse-sync retry --resend` or `--settle`.",
             )
         sealed = store.batches(pipeline, model=name, states=(BatchState.SEALED,))
         explain(_what_is_read(model, known.cursor, value, sealed))
@@ -221,14 +222,31 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
     return 0
 
 
-def _parsed(session: Session, model: Model, before: CursorValue, text: str) -> CursorValue:
+def _parsed(session: Session, model: Model, known: ModelState, text: str) -> CursorValue:
+    """That text as a value of the model's cursor, which has to be the one that the state knows. Raises UsageError."""
     from warehouse_sync.changes.window import parse
     from warehouse_sync.errors import ModelError, UsageError
+    from warehouse_sync.extraction.prepare import Request, prepare
+    from warehouse_sync.parts import engine_of, warehouse_of
+    from warehouse_sync.values import utc_now
 
     try:
-        return parse(text, before.kind, session.config.models.timezone, model)
+        warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
+        try:
+            prepared = prepare(
+                model, warehouse, session.policy, replace(known, properties={}), utc_now(), Request(full_refresh=True)
+            )
+        finally:
+            warehouse.close()
+        kind = known.cursor.kind if known.cursor else None
+        if kind is None or prepared.cursor is not kind:
+            raise ModelError(
+                f"the cursor `{model.cursor}` was of kind {kind} and is now of kind {prepared.cursor}",
+                hint=f"put it back, or start this model over with `warehouse-sync state reset {model.name}`.",
+            )
+        return parse(text, kind, session.config.models.timezone, model)
     except ModelError as error:
-        raise UsageError(error.message, hint=error.hint) from None
+        raise UsageError(f"{model.name}: {error.message}", hint=error.hint) from None
 
 
 def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed: list[Batch]) -> list[str]:

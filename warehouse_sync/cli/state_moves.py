@@ -115,10 +115,10 @@ def _rename_pipeline(session: Session, old: str, *, yes: bool) -> int:
     if old == new:
         raise UsageError(f"the YAML names the pipeline `{new}` already", hint="give it its new `name` first.")
     with changing(session, "rename", pipeline=old) as store:
-        if store.pipeline(new) is not None:
+        if store.pipeline(new) is not None and not store.by_hand.is_replaceable(new):
             raise UsageError(
                 f"the state store knows a pipeline `{new}` already",
-                hint=f"`warehouse-sync state reset --all` forgets what `{new}` sent, but keeps the name.",
+                hint=f"`warehouse-sync state reset --all` forgets what `{new}` sent; then do this again.",
             )
         explain(
             [
@@ -129,11 +129,14 @@ def _rename_pipeline(session: Session, old: str, *, yes: bool) -> int:
         if not (yes or confirmed()):
             return 1
         with hold_lease(url, new, f"state rename of {config.file.name}"):
-            save_export(session, store, "rename", pipeline=old)
+            undo = f"`name: {old}` in the YAML, then `warehouse-sync state rename --pipeline {new}` undoes this"
+            save_export(session, store, "rename", pipeline=old, undo=undo)
             move_home(before, config.home, old, new)
             with keeping(config) as keeper:
                 if keeper is not None:
                     for known in store.model_states(old):
+                        # Its numbers of deliveries would be taken for those of the state that comes.
+                        keeper.drop(keeper.aside(new, known.model))
                         keeper.rename(keeper.tables(old, known.model), keeper.tables(new, known.model))
             store.by_hand.rename_pipeline(old, new)
     session.console.event("state_renamed", f"pipeline {old} is now {new}", pipeline=new)
@@ -202,6 +205,7 @@ def export(session: Session, file: Path | None) -> None:
     from warehouse_sync.exports import default_path, write_export
     from warehouse_sync.values import utc_now
 
+    session.sends_nothing("warehouse")
     config, now = session.config, utc_now()
     with changing(session, "export") as store:
         if file is not None and not file.absolute().parent.is_dir():
@@ -226,22 +230,24 @@ def import_(session: Session, file: Path, yes: bool) -> int:
     if found.pipeline != config.name:
         raise UsageError(
             f"{file} is of pipeline `{found.pipeline}`, the YAML names `{config.name}`",
-            hint="import it under its own name, then `warehouse-sync state rename --pipeline`.",
+            hint=f"set `name: {found.pipeline}` first; from there `warehouse-sync state rename --pipeline"
+            f" {found.pipeline}` gives it another name.",
         )
     with changing(session, "import", new=True) as store:
-        explain(_what_comes_back(store, found))
+        explain(_what_comes_back(store, found, inside=config.snapshot.where == "warehouse"))
         if not (yes or confirmed()):
             return 1
         if store.pipeline(config.name) is not None:
             save_export(session, store, "import")
-        put_back(store, found, config.home)
+        with keeping(config) as keeper:
+            put_back(store, found, config.home, keeper)
     session.console.event(
         "state_imported", f"the state is that of {found.made_at:%Y-%m-%d %H:%M:%S} UTC", pipeline=config.name
     )
     return 0
 
 
-def _what_comes_back(store: Store, export: Export) -> Sequence[str]:
+def _what_comes_back(store: Store, export: Export, *, inside: bool) -> Sequence[str]:
     from warehouse_sync.state.lifecycle import IN_FLIGHT
 
     lines = [
@@ -254,6 +260,11 @@ def _what_comes_back(store: Store, export: Export) -> Sequence[str]:
         if row["event"] is not None
     ]
     lines.append("What was delivered since then is forgotten: it is sent again, and events count twice in Userpilot.")
+    if inside:
+        lines.append(
+            "Snapshots in the warehouse are not in an export: those that the last reset or a rename moved are put back,"
+            " and a model that delivered more since then stops."
+        )
     if store.pipeline(export.pipeline) is not None and store.jobs(export.pipeline, states=tuple(IN_FLIGHT)):
         lines.append("A job is on its way now: its rows may arrive and are forgotten too.")
     return lines

@@ -13,7 +13,7 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.events.columns import Mapped, map_columns
 from warehouse_sync.events.shapes import NESTED, Column, Shape, native_type
 from warehouse_sync.extraction.prepare import Prepared
-from warehouse_sync.merge import check_inside
+from warehouse_sync.merge import check_inside, check_whole
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal, name_literal
 from warehouse_sync.warehouses.keeper import Merged, Shelf, Tables
@@ -54,6 +54,8 @@ def compare_inside(
         return None
     tables = tables_of(shelf, context, model)
     merged = check_inside(context, model, prepared.known, tables, warehouse)
+    if merged is not None:
+        check_whole(model, prepared.known, tables, warehouse)
     mapped = map_columns(model, prepared.schema, fold_upper=warehouse.folds_upper)
     asked = _comparison(prepared, mapped, warehouse)
     rejects = context.store.standing_rejects(context.pipeline, model.name)
@@ -74,7 +76,7 @@ def compare_inside(
 def delivered_inside(
     context: RunContext, model: Model, texts: Sequence[str], warehouse: Warehouse
 ) -> tuple[int, datetime | None] | None:
-    """The batch that delivered the key whose columns have these texts, and the time it went with.
+    """The batch that delivered the key whose columns have these texts, and the latest time that was sent of it.
 
     None where no snapshot in the warehouse has it.
     """

@@ -64,14 +64,21 @@ class ByHand:
             if connection.execute(renamed).rowcount != 1:
                 raise UsageError(f"the state store knows no model `{old}`")
 
+    def is_replaceable(self, pipeline: str) -> bool:
+        """True for a pipeline that has read and sent nothing since its start, or since it was reset."""
+        with self._database.read() as connection:
+            return _pipelines.is_replaceable(connection, pipeline)
+
     def rename_pipeline(self, old: str, new: str) -> None:
         """Give the state of a pipeline to another name. Raises UsageError when that one has a state of its own."""
         with self._database.write() as connection:
-            if _pipelines.list_pipelines(connection, new):
-                raise UsageError(f"the state store knows a pipeline `{new}` already")
-            renamed = update(pipelines).where(pipelines.c.name == old).values(name=new)
-            if connection.execute(renamed).rowcount != 1:
+            if not _pipelines.list_pipelines(connection, old):
                 raise UsageError(f"the state store knows no pipeline `{old}`")
+            if _pipelines.list_pipelines(connection, new):
+                if not _pipelines.is_replaceable(connection, new):
+                    raise UsageError(f"the state store knows a pipeline `{new}` already")
+                _pipelines.replace(connection, new, old)
+            connection.execute(update(pipelines).where(pipelines.c.name == old).values(name=new))
 
     def unlock(self, pipeline: str) -> bool:
         """Remove the lease row of a pipeline, whoever holds it; False when there is none."""

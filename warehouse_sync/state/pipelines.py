@@ -38,7 +38,7 @@ def register(connection: Connection, name: str, home_id: str, now: datetime) -> 
     if list_pipelines(connection, name)[0].home_id != home_id:
         raise StateError(
             f"pipeline {name} keeps its files in another state.dir",
-            hint="Point state.dir at the folder it had, or take over this one: warehouse-sync state adopt",
+            hint="Point state.dir at the folder it had, or take over this one: `warehouse-sync state adopt`.",
         )
 
 
@@ -97,8 +97,8 @@ def claim_destination(
 def _elsewhere(pipeline: str, why: str) -> DestinationError:
     return DestinationError(
         f"the state of pipeline {pipeline} belongs to another destination: {why}",
-        hint="Same account with a new key or endpoint: warehouse-sync state adopt. "
-        "Another account: warehouse-sync state reset, which sends everything again.",
+        hint="Same account with a new key or endpoint: `warehouse-sync state adopt`. "
+        "Another account: `warehouse-sync state reset --all`, which sends everything again.",
     )
 
 
@@ -203,6 +203,24 @@ def reset_report(connection: Connection, pipeline: str, model: str | None) -> Re
         jobs=count(of_jobs),
         in_flight=count(of_jobs.where(jobs.c.state.in_(list(IN_FLIGHT)))),
     )
+
+
+def is_replaceable(connection: Connection, pipeline: str) -> bool:
+    """True for a pipeline that has read and sent nothing since its start, or since it was reset."""
+    report = reset_report(connection, pipeline, None)
+    return not (report.windows or report.jobs)
+
+
+def replace(connection: Connection, pipeline: str, by: str) -> None:
+    """Let a pipeline go that has sent nothing; its runs and counters, which never go back, become the other one's."""
+    reset(connection, pipeline, None)
+    gone, owner = pipeline_id(connection, pipeline), pipeline_id(connection, by)
+    connection.execute(update(run_table).where(run_table.c.pipeline_id == gone).values(pipeline_id=owner))
+    counted = select(pipelines.c.job_number, pipelines.c.delivery_seq).where(pipelines.c.id.in_([gone, owner]))
+    jobs_named, deliveries = map(max, zip(*connection.execute(counted), strict=True))
+    values = {"job_number": jobs_named, "delivery_seq": deliveries}
+    connection.execute(update(pipelines).where(pipelines.c.id == owner).values(values))
+    connection.execute(delete(pipelines).where(pipelines.c.id == gone))
 
 
 def reset(connection: Connection, pipeline: str, model: str | None) -> None:

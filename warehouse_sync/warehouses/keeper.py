@@ -3,6 +3,9 @@
     "sent.<pipeline>.<model>"     key_hash, row_hash, inserted_at, batch      one row a delivered key
     "merged.<pipeline>.<model>"   merged, known, hashes                       one row: last delivery, keys, version
     "taken.<pipeline>.<model>"    as `sent`                                   what is about to go in; soon gone
+    "….<pipeline>.<model>_aside~…"                                            what the last reset set aside
+
+`inserted_at` is the latest that was sent of the key, `known` the number of rows of `sent`.
 
 A model is read in a session that cannot write. This one can: it is opened for a merge, and closed right after it. The
 rows of a delivery and the number of that delivery go in together, in one transaction.
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,11 +84,20 @@ class Merged:
 
 
 def merged_of(session: Session, tables: Tables) -> Merged | None:
-    """What a session says of a snapshot; None when it is not there. Raises WarehouseError."""
+    """What a session says of a snapshot; None when a table is not there, or only just made. Raises WarehouseError."""
     if not all(_is_there(session, tables, kind) for kind in ("sent", "merged")):
         return None
-    found = [session.scalar(f"SELECT {column} FROM {tables.meta}") for column in ("merged", "known", "hashes")]
-    return Merged(*map(int, found))
+    numbers = " || ' ' || ".join(f"CAST({column} AS VARCHAR)" for column in ("merged", "known", "hashes"))
+    told = session.scalar(f"SELECT {numbers} FROM {tables.meta}")
+    return None if told is None else Merged(*map(int, told.split()))
+
+
+def lacking(session: Session, tables: Tables) -> int:
+    """How many rows the table of sent keys lacks of those that were put in; below 0 when there are more.
+
+    One statement: a merge beside it changes both numbers at once. Raises WarehouseError.
+    """
+    return int(session.scalar(f"SELECT known - (SELECT count(*) FROM {tables.sent}) FROM {tables.meta}"))
 
 
 def _is_there(session: Session, tables: Tables, kind: str) -> bool:
@@ -169,6 +181,10 @@ class Keeper:
         """The tables of a model."""
         return Tables.of(self.schema, pipeline, model)
 
+    def aside(self, pipeline: str, model: str) -> Tables:
+        """What the last reset of a model set aside. No model's name has a slash."""
+        return Tables.of(self.schema, pipeline, f"{model}/aside")
+
     @property
     def session(self) -> Session:
         """What can be asked how far a snapshot is merged."""
@@ -206,7 +222,10 @@ class Keeper:
     def merge(
         self, tables: Tables, rows: pa.RecordBatchReader, upto: int, sure: Callable[[], None] = lambda: None
     ) -> None:
-        """Replace the rows of every key in `rows` (one row a key), and record `upto` as the last merged delivery."""
+        """Replace the rows of every key in `rows` (one row a key), and record `upto` as the last merged delivery.
+
+        Of `inserted_at` the latest stays that was ever sent for a key, as Userpilot has it.
+        """
         writer = self._writer
         with self._border():
             taken = writer.load(tables, rows)
@@ -214,6 +233,11 @@ class Keeper:
             with self._border(), self._transaction():
                 replaced = f"SELECT count(*) FROM {tables.sent} AS s JOIN {taken} AS t ON t.key_hash = s.key_hash"
                 new = int(writer.scalar(f"SELECT count(*) FROM {taken}")) - int(writer.scalar(replaced))
+                writer.execute(
+                    f"UPDATE {taken} SET inserted_at = sent_at"
+                    f" FROM (SELECT key_hash AS sent_key, inserted_at AS sent_at FROM {tables.sent}) AS s"
+                    " WHERE sent_key = key_hash AND sent_at > inserted_at"
+                )
                 writer.execute(f"DELETE FROM {tables.sent} WHERE key_hash IN (SELECT key_hash FROM {taken})")
                 writer.execute(f"INSERT INTO {tables.sent} ({_COLUMNS}) SELECT {_COLUMNS} FROM {taken}")
                 writer.execute(f"UPDATE {tables.meta} SET merged = {upto}, known = known + {new}")
@@ -232,12 +256,57 @@ class Keeper:
 
     def rename(self, before: Tables, after: Tables) -> None:
         """Give a model's tables to another name; what was renamed already is passed over: it can be done again."""
+        writer = self._writer
         with self._border():
-            for kind in ("sent", "merged"):
-                if _is_there(self._writer, before, kind):
-                    self._writer.execute(f"DROP TABLE IF EXISTS {after.table(kind)}")
-                    new = after.table(kind) if self._writer.dialect == "snowflake" else name_literal(after.stored(kind))
-                    self._writer.execute(f"ALTER TABLE {before.table(kind)} RENAME TO {new}")
+            kinds = [kind for kind in ("sent", "merged") if _is_there(writer, before, kind)]
+            # `merged` goes last, so that one that is there is not of a rename that was broken off: both are old.
+            if kinds and _is_there(writer, after, "merged"):
+                for kind in ("sent", "merged"):
+                    writer.execute(f"DROP TABLE IF EXISTS {after.table(kind)}")
+            for kind in kinds:
+                writer.execute(f"DROP TABLE IF EXISTS {after.table(kind)}")
+                new = after.table(kind) if writer.dialect == "snowflake" else name_literal(after.stored(kind))
+                writer.execute(f"ALTER TABLE {before.table(kind)} RENAME TO {new}")
+
+    def put_back(self, pipeline: str, ends: Mapping[str, Set[int]], others: Sequence[str]) -> None:
+        """Let models have the snapshots that an older state knows, where they are still there, under whatever name.
+
+        `ends`: by model, the deliveries that its snapshot may end with, 0 for none; a delivery's number is one model's
+        alone. `others`: models that the older state does not know: they start over. Can be done again.
+        """
+        for model, wanted in ends.items():
+            own, aside = self.tables(pipeline, model), self.aside(pipeline, model)
+            spare = Tables.of(self.schema, pipeline, f"{model}/spare")
+            places = [aside, *(self.tables(pipeline, other) for other in others)]
+            for place in places:
+                self._go_on(place, own)
+            if self._end(own) not in wanted:
+                found = [place for place in places if self._end(place) in wanted - {0}]
+                if not found and 0 not in wanted:
+                    continue  # the model stops, and says what it misses
+                self.rename(own, spare)
+                for place in found[:1]:
+                    self.rename(place, own)
+            self.rename(spare, aside)
+        for other in others:
+            self.rename(self.tables(pipeline, other), self.aside(pipeline, other))
+
+    def _go_on(self, before: Tables, after: Tables) -> None:
+        """Bring a rename to its end that was broken off between the two tables."""
+        with self._border():
+            half = [(before, "merged"), (after, "sent")]
+            other = [(before, "sent"), (after, "merged")]
+            is_half = all(_is_there(self._writer, *one) for one in half) and not any(
+                _is_there(self._writer, *one) for one in other
+            )
+        if is_half:
+            self.rename(before, after)
+
+    def _end(self, tables: Tables) -> int:
+        """The last delivery in a snapshot, 0 for none."""
+        with self._border():
+            found = merged_of(self._writer, tables)
+        return found.merged if found else 0
 
     def check(self) -> str:
         """One line for `debug`: a table is made in the schema, written and dropped again."""
@@ -314,4 +383,4 @@ class Shelf:
             keeper.close()
 
 
-__all__ = ["Keeper", "Merged", "Session", "Shelf", "Tables", "Writer", "merged_of"]
+__all__ = ["Keeper", "Merged", "Session", "Shelf", "Tables", "Writer", "lacking", "merged_of"]
