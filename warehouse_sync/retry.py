@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warehouse_sync.changes.window import order
+from warehouse_sync.delivery.held import held_batches
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.extraction.narrow import Recall
 from warehouse_sync.extraction.prepare import Request
 from warehouse_sync.observe.words import counted
 from warehouse_sync.project.model import BrokenModel
-from warehouse_sync.state.lifecycle import BatchState, JobState
 from warehouse_sync.state.rows import Job, Reject, Run, Window
 from warehouse_sync.state.store import Store
 from warehouse_sync.values import CursorValue, Model, ModelStatus
@@ -198,8 +198,8 @@ def _since(low: CursorValue | None) -> str:
 def held(store: Store, pipeline: str, models: set[str]) -> tuple[Held, ...]:
     """Jobs with held batches of these models."""
     found = []
-    for job in store.jobs(pipeline, states=(JobState.HELD,)):
-        batches = [b for b in store.job_batches(job.id) if b.state is BatchState.HELD and b.model in models]
+    for job, whole in held_batches(store, pipeline):
+        batches = [batch for batch in whole if batch.model in models]
         rows = {name: sum(b.rows for b in batches if b.model == name) for name in sorted({b.model for b in batches})}
         events = tuple(sorted({batch.model for batch in batches if not batch.event.is_identify}))
         if rows:

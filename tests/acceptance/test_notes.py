@@ -117,7 +117,8 @@ def test_some_keys_of_each_kind(pipeline: Pipeline) -> None:
     pipeline.configure("invalid: {stop_above: 100%, error_above: 100%}\n")
     pipeline.sql("CREATE TABLE t (u VARCHAR, v INTEGER, x TIMESTAMP)")
     pipeline.sql("INSERT INTO t SELECT 'k' || lpad(i::VARCHAR, 2, '0'), 1, '2025-01-01' FROM range(30) AS r(i)")
-    pipeline.model("m", "event='identify_user'", "select u as user_id, v as plan, x as inserted_at from t")
+    header = "event='identify_user', on_removed='report'"
+    pipeline.model("m", header, "select u as user_id, v as plan, x as inserted_at from t")
     assert planned(pipeline).keys == {"added": tuple(f"k{n:02}" for n in range(20))}
     pipeline.good()
     pipeline.sql(

@@ -135,14 +135,15 @@ def plan(session: Session, limit: int | None, start: str | None, end: str | None
     if not chosen:
         return 0
     request = Request(session.flags.full_refresh, limit, start, end)
-    plans = preview.plan(config, policy, chosen, session.console, request)
+    enabled = frozenset(model.name for model in session.models if model.enabled)
+    plans = preview.plan(config, policy, chosen, session.console, request, enabled)
     for item in plans:
         say_warnings(session, item.model, item.warnings, item.notes)
         if item.held_back:
             session.console.event("model_skipped", f"{item.model}: {item.held_back}", level="warn", model=item.model)
         if session.prints_json:
             print_json(_plan_as_json(item))
-        elif item.error is None and not item.held_back:
+        elif item.is_counted:
             print_data(_plan_as_text(item))
     failed = report_errors(session, {item.model: item.error for item in plans if item.error is not None})
     if not session.prints_json:
@@ -280,9 +281,10 @@ def _plan_as_text(item: ModelPlan) -> str:
 
 
 def _print_totals(plans: Sequence[ModelPlan]) -> None:
-    names = ("read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "future", "removed")
+    names = ["read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "future", "removed"]
+    names += [name for name in ("retimed", "repaired") if any(getattr(item.counts, name) for item in plans)]
     rows = [
-        (item.model, word, *(None if word else getattr(item.counts, n) for n in names))
+        (item.model, word, *(getattr(item.counts, name) if item.is_counted else None for name in names))
         for item in plans
         for word in ["error" if item.error else "skipped" if item.held_back else ""]
     ]

@@ -1,7 +1,7 @@
 """Sealed batches become import jobs, one at a time, each followed to its end.
 
 `deliver` goes through the jobs; `packing` says what goes into one, `reconcile` whether it arrived already, `quarantine`
-what becomes of a failed one, `asking` how patiently the API is asked.
+what becomes of a failed one, `held` what waits for a person, `asking` how patiently the API is asked.
 """
 
 from warehouse_sync.delivery.asking import Timing

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery.asking import Asking, Timing, poll_step
+from warehouse_sync.delivery.held import held_batches, held_errors
 from warehouse_sync.delivery.outcome import Decision, Delivered, answer_of
 from warehouse_sync.delivery.packing import order, pack
 from warehouse_sync.delivery.quarantine import Quarantine
@@ -45,7 +46,6 @@ from warehouse_sync.userpilot.job import FAILED, RemoteJob
 if TYPE_CHECKING:
     from warehouse_sync.userpilot.client import Client
 
-HELD_HINT = "`warehouse-sync retry --resend` sends its batches again, `retry --settle` takes them as arrived."
 KEPT_HINT = "it is kept and goes again with the next run; `warehouse-sync history` shows the jobs."
 TOO_LARGE = 413
 REFUSES_THE_FILE = (400, 422)
@@ -94,8 +94,7 @@ class Delivery:
 
     def decide(self, decision: Decision) -> None:
         """Do what a person decided about held batches; those that Userpilot works on again stay held."""
-        for job in self._store.jobs(self._context.pipeline, states=(JobState.HELD,)):
-            batches = [b for b in self._store.job_batches(job.id) if b.state is BatchState.HELD and b.job_id == job.id]
+        for job, batches in held_batches(self._store, self._context.pipeline):
             chosen = [batch for batch in batches if batch.model in decision.models]
             if job.id not in decision.jobs or not chosen:
                 continue
@@ -376,14 +375,7 @@ class Delivery:
 
     def _show_held(self) -> None:
         """Let every model with held batches say so: it is not read again until somebody decides."""
-        for job in self._store.jobs(self._context.pipeline, states=(JobState.HELD,)):
-            held = [batch for batch in self._store.job_batches(job.id) if batch.state is BatchState.HELD]
-            for model in {batch.model for batch in held}:
-                rows = sum(batch.rows for batch in held if batch.model == model)
-                self.done.held[model] = ApiError(
-                    f"{counted(rows, 'row is')} held with job {job.filename}: {job.reason}",
-                    hint=HELD_HINT,
-                )
+        self.done.held.update(held_errors(self._store, self._context.pipeline))
 
     # Small things
 
