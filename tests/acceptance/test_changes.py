@@ -11,7 +11,9 @@ import pytest
 from acceptance_pipeline import Pipeline
 
 from warehouse_sync.extraction.reading import OpenReading
+from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.sandbox import Sandbox
+from warehouse_sync.values import CursorKind, CursorValue
 from warehouse_sync.warehouses.base import Engine, Source
 from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
 
@@ -195,20 +197,21 @@ def test_a_limited_run_of_events_is_not_repeated(pipeline: Pipeline, seen: int) 
     assert len(set(ids(pipeline))) == len(pipeline.imported()) == seen + 10
 
 
-def half_sent(pipeline: Pipeline, header: str) -> None:
-    """A first window of ten events, three of which were delivered."""
+def half_sent(pipeline: Pipeline, header: str, seen: int = 0) -> None:
+    """A window of ten events, those that were `seen` before among them, and three others delivered."""
     pipeline.configure("batch: {max_rows: 3}\njob: {max_rows: 3}\n")
     events(pipeline, 10, header)
     interrupt_after(pipeline, 1)
-    assert len(pipeline.imported()) == 3
+    assert len(pipeline.imported()) == seen + 3
 
 
 def test_events_without_a_key_that_changed_half_way_wait_for_somebody(pipeline: Pipeline) -> None:
     """Their lines are others now, so nothing tells which of them were delivered."""
     half_sent(pipeline, EVENT)
     pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
-    for _ in range(2):
-        result = pipeline.one()
+    # A full refresh is passed over here: `full_refresh` is false for events unless their header says otherwise.
+    for options in ({}, {"limit": 5}, {"full_refresh": True}):
+        result = pipeline.one(**options)
         assert str(result.status) == "error"
         assert "nobody can tell which" in result.message
     assert len(pipeline.imported()) == 3
@@ -219,12 +222,33 @@ def test_events_without_a_key_that_changed_half_way_wait_for_somebody(pipeline: 
     assert ids(pipeline) == sorted(f"u{i}" for i in range(10))
 
 
-def test_events_without_a_key_that_changed_half_way_are_all_sent_again_when_asked(pipeline: Pipeline) -> None:
-    half_sent(pipeline, EVENT)
-    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
-    assert pipeline.good(full_refresh=True).counts.delivered == 10
+@pytest.mark.parametrize("seen", [0, 2])
+@pytest.mark.parametrize("way", ["full refresh", "reset"])
+def test_events_without_a_key_that_changed_half_way_are_sent_again_when_asked(
+    pipeline: Pipeline, way: str, seen: int
+) -> None:
+    if seen:
+        events(pipeline, seen)
+        pipeline.good()
+        pipeline.sql("DROP TABLE e")
+    half_sent(pipeline, EVENT, seen)
+    pipeline.model("m", EVENT + ", full_refresh=True", EVENT_SQL.replace(" from", ", c as plan from"))
+    if way == "reset":
+        error = pipeline.one().error
+        assert error is not None
+        assert (
+            "`warehouse-sync state reset m --cursor VALUE`" if seen else "`warehouse-sync state reset m`"
+        ) in error.hint
+        with open_store(pipeline.config().state.url.get_secret_value()) as store:
+            if seen:
+                store.by_hand.set_cursor("prod", "m", CursorValue(CursorKind.INTEGER, "5"))
+            else:
+                store.by_hand.reset("prod", "m")
+                (pipeline.config().home / "snapshots" / "m.duckdb").unlink()
+    again = 5 if way == "reset" and seen else 10
+    assert pipeline.good(full_refresh=way == "full refresh").counts.delivered == again
     assert pipeline.good().counts.delivered == 0
-    assert len(pipeline.imported()) == 13
+    assert len(pipeline.imported()) == seen + 3 + again
 
 
 @pytest.mark.parametrize("header", [EVENT + ", unique_key='user_id'", EVENT + ", always=True"])

@@ -132,12 +132,13 @@ def prepare(
     if window.low is not None and (since is not None or ranged):
         low = cursor_literal(window.low, warehouse.dialect)
         rendered = render(model, policy.settings.context(incremental=True, cursor_from=low), warehouse.dialect)
-        schema = describe(model, warehouse, rendered)
+        schema = schema if rendered.sql == first.sql else describe(model, warehouse, rendered)
     identity = fingerprint_of(first.sql, model, policy.settings)
     identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
-    if request.kind == "incremental" and request.half_sent not in {None, *identities}:
-        _check_half_sent(model)
     stands_for = known.cursor_fingerprint if known and since is not None else None
+    decided = full or ranged or (since is not None and stands_for is None)
+    if not decided and request.half_sent not in {None, *identities}:
+        _check_half_sent(model, known)
     moved = not model.unique_key and stands_for not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
@@ -146,7 +147,12 @@ def prepare(
     with _header_line(model):
         encoding = _as_known(compile_row(model, schema, options), schema, known)
     news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
-    ignored = request.full_refresh and not model.full_refresh
+    if request.full_refresh and not model.full_refresh:
+        news.append("`-f` passed over: this model has `full_refresh=false`")
+    if request.is_backfill and _cannot_compare(model, known):
+        news.append(_TWICE)
+    if moved and since:
+        news.append(f"the model changed: rows exactly at {since.text} are not read again")
     return Prepared(
         model=model,
         sql=_bounded(model, rendered.sql, window, warehouse, schema, request),
@@ -162,14 +168,7 @@ def prepare(
         full=full,
         fingerprint=identity,
         identities=frozenset(identities),
-        warnings=(
-            *rendered.warnings,
-            *encoding.warnings,
-            *news,
-            *(["`-f` passed over: this model has `full_refresh=false`"] if ignored else []),
-            *([_TWICE] if request.is_backfill and _cannot_compare(model, known) else []),
-            *([f"the model changed: rows exactly at {since.text} are not read again"] if moved and since else []),
-        ),
+        warnings=(*rendered.warnings, *encoding.warnings, *news),
         recall=request.recall,
         timezone=zone,
     )
@@ -344,7 +343,7 @@ def _check_known(model: Model, known: ModelState | None) -> None:
         )
 
 
-def _check_half_sent(model: Model) -> None:
+def _check_half_sent(model: Model, known: ModelState | None) -> None:
     """Of a window that was sent in part, the delivered rows are told apart by key, or by their line as it was."""
     if model.unique_key or model.always:
         return
@@ -352,8 +351,10 @@ def _check_half_sent(model: Model) -> None:
         "this model changed while a part of its last window was delivered: without a `unique_key` nobody can tell which"
         " of its rows those are",
         path=model.path,
-        hint="put it back, run, and change it then; or send all of it once more, what was delivered a second time:"
-        f" `warehouse-sync run --full-refresh --select {model.name}`.",
+        hint="put it back, run, and change it then; or let all of them be sent"
+        + (" from a value of the cursor on" if known and known.cursor else "")
+        + f", what was delivered a second time: `warehouse-sync state reset {model.name}"
+        + (" --cursor VALUE`." if known and known.cursor else "`."),
     )
 
 
