@@ -33,7 +33,7 @@ from warehouse_sync.preview import looking
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.render import wrap
 from warehouse_sync.project.units import format_duration
-from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState
+from warehouse_sync.state.lifecycle import UNSETTLED_BATCHES, BatchState, RejectState
 from warehouse_sync.state.rows import Batch, Job, Reject
 from warehouse_sync.values import Model, Verdict
 from warehouse_sync.warehouses.base import Warehouse, text_literal
@@ -214,7 +214,8 @@ def _past(context: RunContext, model: Model, wanted: _Wanted) -> Explanation:
             except duckdb.IOException:
                 if attempt == TRIES - 1:
                     raise
-        standing = context.store.standing_rejects(context.pipeline, model.name)
+        states = (RejectState.OPEN, RejectState.DISMISSED)
+        standing = context.store.rejects(context.pipeline, model=model.name, states=states)
         rejects = [reject for reject in standing if reject.key in wanted.keys]
     finally:
         connection.close()

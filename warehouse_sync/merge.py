@@ -19,7 +19,6 @@ from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.events.row_hash import ROW_HASHES
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox, disk_errors
-from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import Batch, ModelState
 from warehouse_sync.values import Model
 from warehouse_sync.warehouses.keeper import Merged, Session, Shelf, Tables, lacking, merged_of
@@ -231,12 +230,9 @@ def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merg
                 f"{gone[0]} is missing: it says which rows of model `{model.name}` were delivered last",
                 hint=f"put it back from a copy of state.dir, {_over(model)}",
             )
-    refused: dict[str, list[bytes]] = {}
-    for reject in context.store.rejects(context.pipeline, model=model.name, states=tuple(RejectState)):
-        if reject.kind is RejectKind.REJECTED and reject.key_hash:
-            refused.setdefault(reject.batch_name, []).append(reject.key_hash)
-    delivered = [_delivered_of(context.outbox, batch) for batch in missing]
     names = [batch.name for batch in missing]
+    refused = context.store.refused_in(context.pipeline, names)
+    delivered = [_delivered_of(context.outbox, batch) for batch in missing]
     return [replace(one, refused=tuple(refused.get(name, ()))) for one, name in zip(delivered, names, strict=True)]
 
 

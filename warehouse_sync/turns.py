@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from warehouse_sync.extraction.prepare import Request
-from warehouse_sync.state.lifecycle import WindowState
+from warehouse_sync.state.lifecycle import RejectState, WindowState
 from warehouse_sync.state.rows import Window
 from warehouse_sync.state.store import Store
 
@@ -59,7 +59,7 @@ class Turns:
             if request.recall is None or window is None or window.state is not WindowState.SETTLED:
                 continue
             asked = set(request.recall.rejects)
-            waiting = store.open_rejects(pipeline, window.model)
+            waiting = [one for one in store.standing_rejects(pipeline, window.model) if one.state is RejectState.OPEN]
             store.resolve([reject.id for reject in waiting if reject.id in asked and reject.window_id < window_id])
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from warehouse_sync.cli.session import Session
+from warehouse_sync.errors import StateError
 from warehouse_sync.observe.codes import CODES
 from warehouse_sync.userpilot.sandbox import Sandbox
 
@@ -133,6 +135,19 @@ def test_results_that_cannot_be_written_are_an_error(project: Project) -> None:
     result = project.cli.here("run").check(1)
     assert f"manifest.json in {project.home} cannot be written: " in result.err
     assert "SUCCESS=2" in result.err
+
+
+def test_a_store_that_is_gone_once_the_run_is_over_changes_no_ending(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(session: Session) -> None:
+        raise StateError("the server is gone", hint="wait for it.")
+
+    monkeypatch.setattr(Session, "store", gone)
+    result = project.cli.here("run").check()
+    assert "refused rows cannot be counted: the server is gone" in result.err
+    assert "SUCCESS=2" in result.err
+    assert [row["status"] for row in project.results()["results"]] == ["success", "success"]
 
 
 def test_log_file_holds_the_run_without_secrets_or_rows(project: Project) -> None:

@@ -167,3 +167,23 @@ def test_a_row_without_key_that_is_met_again(world: Any, reject: Any) -> None:
     )  # fmt: skip
     [found] = world.store.open_rejects("prod", "users")
     assert (found.last_run, found.kind, found.batch_name) == (world.run, RejectKind.REJECTED, "batch-1")
+
+
+def test_what_stands_and_what_userpilot_refused(world: Any, reject: Any) -> None:
+    refused, invalid = RejectKind.REJECTED, RejectKind.INVALID
+    meet(
+        world, reject(1, "k1", refused, "b1"), reject(2, "k2", refused, "b1"), reject(3, "k3", refused, "b2"),
+        reject(4, None, refused, "b2"), reject(5, "k5", invalid),
+    )  # fmt: skip
+    ids = {one.row_hash[-1]: one.id for one in world.store.open_rejects("prod", "users")}
+    world.store.resolve([ids[2]])
+    world.store.dismiss([ids[3]])
+    full = world.store.rejects("prod", model="users", states=(RejectState.OPEN, RejectState.DISMISSED))
+    assert [tuple(one) for one in world.store.standing_rejects("prod", "users")] == [
+        (one.id, one.window_id, one.key_hash, one.row_hash, one.kind, one.state) for one in full
+    ]
+    assert [one.row_hash[-1] for one in full] == [1, 3, 4, 5]
+    keys = {one.key: one.key_hash for one in world.store.rejects("prod", model="users", states=RejectState)}
+    found = world.store.refused_in("prod", ["b1", "b2", "b3", ""])
+    assert found == {"b1": [keys["k1"], keys["k2"]], "b2": [keys["k3"]]}, "mended since or not"
+    assert world.store.refused_in("other", ["b1"]) == world.store.refused_in("prod", []) == {}

@@ -101,7 +101,7 @@ def _model_status(session: Session, store: Store, model: Model | BrokenModel | s
         "window_counts": window.counts.as_dict() if window else None,
         "waiting": sum(batch.rows for batch in unsettled),
         "held": held,
-        "open_rejects": len(store.open_rejects(pipeline, name)),
+        "open_rejects": store.reject_counts(pipeline).get(name, 0),
         "note": _note(model, known is not None, held),
     }
 

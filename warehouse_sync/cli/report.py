@@ -116,9 +116,13 @@ def _what_to_do(error: WarehouseSyncError, said: str) -> str:
 
 
 def _say_rejects(session: Session) -> dict[str, int]:
-    """Refused rows that are open, whoever refused them and whenever."""
-    with session.store() as store:
-        counts = store.reject_counts(session.config.name)
+    """Refused rows that are open, whoever refused them and whenever; a store that is gone by now changes no ending."""
+    try:
+        with session.store() as store:
+            counts = store.reject_counts(session.config.name)
+    except WarehouseSyncError as error:
+        session.console.event("state", f"refused rows cannot be counted: {error.message}", level="warn")
+        return {}
     if counts:
         shown = ", ".join(f"{model}: {count:,}" for model, count in sorted(counts.items()))
         session.console.event(

@@ -22,7 +22,7 @@ from warehouse_sync.checkpoints import reach
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import Outage
 from warehouse_sync.outbox import SealedFile
-from warehouse_sync.state.lifecycle import BatchState, RejectKind
+from warehouse_sync.state.lifecycle import BatchState, RejectKind, RejectState
 from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject
 from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.userpilot.reasons import Opaque, Reason, parse_reason
@@ -166,7 +166,9 @@ class Quarantine:
         resolved: list[int] = []
         for model in {batch.model for batch in batches}:
             waiting = [
-                r for r in store.open_rejects(self._context.pipeline, model) if r.key_hash not in {None, *refused}
+                reject
+                for reject in store.standing_rejects(self._context.pipeline, model)
+                if reject.state is RejectState.OPEN and reject.key_hash not in {None, *refused}
             ]
             for batch in (batch for batch in batches if waiting and batch.model == model):
                 if outbox.is_readable(batch.name, batch.rows):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, select, upda
 
 from warehouse_sync.state.lifecycle import REJECT_MOVES, RejectKind, RejectState, sources
 from warehouse_sync.state.moves import chunks, insert_into
-from warehouse_sync.state.rows import NewReject, Reject
+from warehouse_sync.state.rows import NewReject, Reject, Standing
 from warehouse_sync.state.tables import STANDING, models, pipelines, rejects, runs, windows
 
 RowId = tuple[bytes | None, bytes]
@@ -135,6 +135,39 @@ def list_rejects(
     if model is not None:
         statement = statement.where(models.c.name == model)
     return [Reject.from_row(row) for row in connection.execute(statement)]
+
+
+def standing(connection: Connection, pipeline: str, model: str) -> list[Standing]:
+    """The open and dismissed rejects of a model, in the order in which they opened."""
+    of = rejects.c
+    statement = (
+        select(of.id, of.window_id, of.key_hash, of.row_hash, of.kind, of.state)
+        .join(models, models.c.id == of.model_id)
+        .join(pipelines, pipelines.c.id == models.c.pipeline_id)
+        .where(pipelines.c.name == pipeline, models.c.name == model, STANDING)
+        .order_by(of.id)
+    )
+    return [
+        Standing(id_, window_id, key_hash or None, row_hash, kind, state)
+        for id_, window_id, key_hash, row_hash, kind, state in connection.execute(statement)
+    ]
+
+
+def refused_in(connection: Connection, pipeline: str, batches: Sequence[str]) -> dict[str, list[bytes]]:
+    """Batch name -> key hashes of its rows that Userpilot refused, mended since or not."""
+    found: dict[str, list[bytes]] = {}
+    for part in chunks(list(batches)):
+        statement = (
+            select(rejects.c.batch_name, rejects.c.key_hash)
+            .join(models, models.c.id == rejects.c.model_id)
+            .join(pipelines, pipelines.c.id == models.c.pipeline_id)
+            .where(pipelines.c.name == pipeline, rejects.c.batch_name.in_(part), rejects.c.key_hash != b"")
+            .where(rejects.c.kind == RejectKind.REJECTED)
+            .order_by(rejects.c.id)
+        )
+        for name, key_hash in connection.execute(statement):
+            found.setdefault(name, []).append(key_hash)
+    return found
 
 
 def count_open(connection: Connection, pipeline: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, RejectState, WindowState
 from warehouse_sync.values import Counts, CursorKind, CursorValue, EventType
@@ -315,6 +315,17 @@ class Reject:
         )  # fmt: skip
 
 
+class Standing(NamedTuple):
+    """Of a refused row that is not sent again as it is, what telling it apart takes: there may be very many."""
+
+    id: int
+    window_id: int
+    key_hash: bytes | None
+    row_hash: bytes
+    kind: RejectKind
+    state: RejectState
+
+
 @dataclass(frozen=True)
 class ResetReport:
     """What a reset forgets. `in_flight` jobs are with the API or may be: their rows may still arrive."""
@@ -346,5 +357,5 @@ class RunHistory:
 
 __all__ = [
     "CURSOR_MOVING", "Batch", "Destination", "Job", "JobHistory", "ModelState", "NewBatch", "NewReject", "NewWindow",
-    "Pipeline", "Reject", "ResetReport", "Run", "RunHistory", "Sealed", "Window", "WindowKind",
+    "Pipeline", "Reject", "ResetReport", "Run", "RunHistory", "Sealed", "Standing", "Window", "WindowKind",
 ]  # fmt: skip

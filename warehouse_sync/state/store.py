@@ -35,6 +35,7 @@ from warehouse_sync.state.rows import (
     Run,
     RunHistory,
     Sealed,
+    Standing,
     Window,
 )
 from warehouse_sync.values import Counts, CursorValue, utc_now
@@ -426,9 +427,15 @@ class Store:
         """The refused rows of a model that are still missing at the destination."""
         return self.rejects(pipeline, model=model)
 
-    def standing_rejects(self, pipeline: str, model: str) -> list[Reject]:
+    def standing_rejects(self, pipeline: str, model: str) -> list[Standing]:
         """The refused rows of a model that are not sent again as they are: open ones, and those that a person knows."""
-        return self.rejects(pipeline, model=model, states=(RejectState.OPEN, RejectState.DISMISSED))
+        with self._database.read() as connection:
+            return _rejects.standing(connection, pipeline, model)
+
+    def refused_in(self, pipeline: str, batches: Sequence[str]) -> dict[str, list[bytes]]:
+        """Batch name -> key hashes of its rows that Userpilot refused, mended since or not."""
+        with self._database.read() as connection:
+            return _rejects.refused_in(connection, pipeline, batches)
 
     def reject_counts(self, pipeline: str) -> dict[str, int]:
         """Open rejects per model."""
