@@ -79,13 +79,13 @@ class Outbox:
         """True when both files are what was sealed. Raises DiskError where this user may not read them."""
         lines = self.lines(name)
         with _readable(lines):
-            if not self.is_readable(name, rows) or lines.stat().st_size != size:
+            if self.key_table(name, rows) is None or lines.stat().st_size != size:
                 return False
             with lines.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
-    def is_readable(self, name: str, rows: int) -> bool:
-        """True when both files are there and the key file holds that many rows, as they were written.
+    def key_table(self, name: str, rows: int) -> pa.Table | None:
+        """The key file of a batch; None unless both files are there and it holds that many rows, as they were written.
 
         Raises DiskError where this user may not read them.
         """
@@ -95,9 +95,9 @@ class Outbox:
         try:
             with _readable(self.keys(name)):
                 keys = pq.read_table(self.keys(name), page_checksum_verification=True)
-                return keys.num_rows == rows and self.lines(name).is_file()
+                return keys if keys.num_rows == rows and self.lines(name).is_file() else None
         except (OSError, pa.ArrowException):
-            return False
+            return None
 
     def remove(self, name: str) -> None:
         """Delete a batch that is done with. What cannot be deleted now is left to `sweep`."""

@@ -66,7 +66,7 @@ from warehouse_sync.outbox import Outbox
 home, name = Path(sys.argv[1]), sys.argv[2]
 for look in (
     lambda: Snapshot(home / "users.duckdb", ()).attach(duckdb.connect()),
-    lambda: Outbox(home).is_readable(name, 1),
+    lambda: Outbox(home).key_table(name, 1),
     lambda: Outbox(home).is_whole(name, 1, 1, ""),
 ):
     try:

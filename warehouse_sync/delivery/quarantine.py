@@ -139,7 +139,7 @@ class Quarantine:
         """
         if not remote.reasons:
             return []
-        readable = [batch for batch in batches if self._context.outbox.is_readable(batch.name, batch.rows)]
+        readable = [batch for batch in batches if self._context.outbox.key_table(batch.name, batch.rows) is not None]
         for batch in batches:
             if batch not in readable:
                 self._context.reporter.event(
@@ -160,7 +160,6 @@ class Quarantine:
         """
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         store, outbox = self._context.store, self._context.outbox
         resolved: list[int] = []
@@ -171,8 +170,9 @@ class Quarantine:
                 if reject.state is RejectState.OPEN and reject.key_hash not in {None, *refused}
             ]
             for batch in (batch for batch in batches if waiting and batch.model == model):
-                if outbox.is_readable(batch.name, batch.rows):
-                    hashes = pq.read_table(outbox.keys(batch.name), columns=["key_hash"]).column(0)
+                keys = outbox.key_table(batch.name, batch.rows)
+                if keys is not None:
+                    hashes = keys.column("key_hash")
                     known = pa.array([reject.key_hash for reject in waiting], hashes.type)
                     arrived = pc.is_in(known, hashes).to_pylist()
                     pairs = zip(waiting, arrived, strict=True)

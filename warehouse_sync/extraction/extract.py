@@ -85,8 +85,13 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
 
 
 def since_then(context: RunContext, model: Model, request: Request) -> Request:
-    """The request, with what the model was when a window of it was left half sent."""
-    sent = context.store.last_sent(context.pipeline).get(model.name)
+    """The request, with what the model was when a window of it was left half sent.
+
+    Of models with a key the delivered rows are told apart by it, and of those that send `always` nothing is.
+    """
+    if model.unique_key or model.always:
+        return request
+    sent = context.store.last_sent(context.pipeline, model.name).get(model.name)
     half = sent is not None and sent.state is not WindowState.SETTLED
     return replace(request, half_sent=sent.fingerprint) if sent and half else request
 

@@ -45,8 +45,8 @@ class Policy:
 class Request:
     """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
 
-    `recall`: refused rows, once more. `half_sent`: the fingerprint of the model's last window when that was sent in
-    part, and given up.
+    `recall`: refused rows, once more. `half_sent`: of a model whose events only their lines tell apart, the fingerprint
+    of its last window when that was sent in part, and given up.
     """
 
     full_refresh: bool = False
@@ -138,7 +138,7 @@ def prepare(
     stands_for = known.cursor_fingerprint if known and since is not None else None
     decided = full or ranged or (since is not None and stands_for is None)
     if not decided and request.half_sent not in {None, *identities}:
-        _check_half_sent(model, known)
+        raise _half_sent(model, known)
     moved = not model.unique_key and stands_for not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
@@ -343,11 +343,9 @@ def _check_known(model: Model, known: ModelState | None) -> None:
         )
 
 
-def _check_half_sent(model: Model, known: ModelState | None) -> None:
-    """Of a window that was sent in part, the delivered rows are told apart by key, or by their line as it was."""
-    if model.unique_key or model.always:
-        return
-    raise ModelError(
+def _half_sent(model: Model, known: ModelState | None) -> ModelError:
+    """Without a key, the delivered rows of a window that was sent in part are told apart by their line as it was."""
+    return ModelError(
         "this model changed while a part of its last window was delivered: without a `unique_key` nobody can tell which"
         " of its rows those are",
         path=model.path,

@@ -244,10 +244,10 @@ class Store:
         with self._database.read() as connection:
             return _windows.list_windows(connection, pipeline, model, states)
 
-    def last_sent(self, pipeline: str) -> dict[str, Window]:
+    def last_sent(self, pipeline: str, model: str | None = None) -> dict[str, Window]:
         """Model -> its newest window that settled, or of which a batch at least was delivered."""
         with self._database.read() as connection:
-            return _windows.last_sent(connection, pipeline)
+            return _windows.last_sent(connection, pipeline, model)
 
     def batch(self, batch_id: int) -> Batch | None:
         """One batch."""

@@ -54,12 +54,15 @@ def list_windows(
     return [Window.from_row(row) for row in connection.execute(statement)]
 
 
-def last_sent(connection: Connection, pipeline: str) -> dict[str, Window]:
+def last_sent(connection: Connection, pipeline: str, model: str | None) -> dict[str, Window]:
     """Model -> its newest window that settled, or of which a batch at least was delivered."""
+    mine = select(models.c.id).join(pipeline_table).where(pipeline_table.c.name == pipeline)
+    if model is not None:
+        mine = mine.where(models.c.name == model)
     arrived = exists().where(batches.c.window_id == windows.c.id, batches.c.state == BatchState.DELIVERED)
     sent = or_(windows.c.state == WindowState.SETTLED, arrived)
-    newest = select(func.max(windows.c.id)).where(sent).group_by(windows.c.model_id)
-    statement = select_windows().where(pipeline_table.c.name == pipeline, windows.c.id.in_(newest))
+    newest = select(func.max(windows.c.id)).where(windows.c.model_id.in_(mine), sent).group_by(windows.c.model_id)
+    statement = select_windows().where(windows.c.id.in_(newest))
     return {row.model: Window.from_row(row) for row in connection.execute(statement)}
 
 
