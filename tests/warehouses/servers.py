@@ -135,13 +135,15 @@ def mariadb_server() -> Iterator[Server]:
     daemon = binary("mariadbd", "mariadb-server", *folders)
     with server_folder("mysql") as folder:
         user = ["--user=mysql"] if os.geteuid() == 0 else []
-        data, port = f"--datadir={folder / 'data'}", free_port()
-        subprocess.run(
-            [install, "--no-defaults", *user, data, "--auth-root-authentication-method=normal", "--skip-test-db"],
-            capture_output=True, timeout=SECONDS, check=True,
+        # A server that starts removes all `#sql*` of its folder for temporary tables, those of a neighbour too.
+        place, port = [f"--datadir={folder / 'data'}", f"--tmpdir={folder}"], free_port()
+        done = subprocess.run(
+            [install, "--no-defaults", *user, *place, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
+        assert done.returncode == 0, done.stderr + done.stdout
         words = [
-            daemon, "--no-defaults", *user, data, f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve",
+            daemon, "--no-defaults", *user, *place, f"--port={port}", "--bind-address=127.0.0.1", "--skip-name-resolve",
             f"--socket={folder / 'socket'}", "--innodb-flush-log-at-trx-commit=0",
         ]  # fmt: skip
         with (folder.parent / f"{folder.name}.log").open("wb") as log:
