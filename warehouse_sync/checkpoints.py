@@ -40,7 +40,7 @@ watch: Callable[[str], None] | None = None
 _passed: Counter[str] = Counter()
 
 
-def reach(point: str) -> None:
+def checkpoint(point: str) -> None:
     """The run is at `point` (a key of POINTS)."""
     if watch is not None:
         watch(point)
@@ -54,4 +54,4 @@ def reach(point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-__all__ = ["POINTS", "VARIABLE", "reach"]
+__all__ = ["POINTS", "VARIABLE", "checkpoint"]

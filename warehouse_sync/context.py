@@ -15,7 +15,7 @@ from warehouse_sync.patience import Breakable
 from warehouse_sync.state.store import Store
 from warehouse_sync.values import utc_now
 from warehouse_sync.warehouses.base import Engine
-from warehouse_sync.warehouses.keeper import Shelf
+from warehouse_sync.warehouses.snapshot_tables import SnapshotSchema
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class RunContext:
     """One run of one pipeline. `home` is `<state.dir>/<name>`; `run_id` is the run's row in the state store.
 
     `still_ours` raises LocalStateLost when the lease is gone; it is asked before every upload. `query` is held open
-    while the engine may be at work on a connection, so that a signal can stop it. `shelf`: where in the warehouse the
-    snapshots of models with a key lie, None: they lie in `home`.
+    while the engine may be at work on a connection, so that a signal can stop it. `snapshot_schema`: where in the
+    warehouse the snapshots of models with a key lie; None: they lie in `home`.
     """
 
     pipeline: str
@@ -37,7 +37,7 @@ class RunContext:
     still_ours: Callable[[], None] = lambda: None
     query: Callable[[Breakable], AbstractContextManager[None]] = lambda _: nullcontext()
     clock: Callable[[], datetime] = utc_now
-    shelf: Shelf | None = None
+    snapshot_schema: SnapshotSchema | None = None
 
     def snapshot_path(self, model: str) -> Path:
         """Where the snapshot of that model lies."""

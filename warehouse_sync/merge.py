@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from warehouse_sync.changes.inside import HASHES
-from warehouse_sync.changes.snapshot import SNAPSHOT, Delivered, Snapshot, taken_rows
-from warehouse_sync.checkpoints import reach
+from warehouse_sync.changes.pushdown import HASHES
+from warehouse_sync.changes.snapshot import SNAPSHOT, DeliveredBatch, Snapshot, taken_rows
+from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.events.row_hash import ROW_HASHES
@@ -21,7 +21,14 @@ from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox, disk_errors
 from warehouse_sync.state.rows import Batch, ModelState
 from warehouse_sync.values import Model
-from warehouse_sync.warehouses.keeper import Merged, Session, Shelf, Tables, lacking, merged_of
+from warehouse_sync.warehouses.snapshot_tables import (
+    MergedThrough,
+    Queryable,
+    SnapshotSchema,
+    Tables,
+    lacking,
+    merged_of,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,7 +43,7 @@ def snapshot_of(context: RunContext, model: Model) -> Snapshot:
 
 
 def check_snapshot(
-    context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, desk: DuckDBPyConnection
+    context: RunContext, model: Model, known: ModelState | None, snapshot: Snapshot, side: DuckDBPyConnection
 ) -> int | None:
     """Attach the snapshot for reading; gives the last delivery that is in it, None when there is none yet.
 
@@ -47,7 +54,7 @@ def check_snapshot(
         if merged:
             raise _lost_snapshot(snapshot, model, "missing, or `snapshot.where` was `warehouse`")
         return None
-    found = snapshot.attach(desk)
+    found = snapshot.attach(side)
     if found < merged:
         raise _lost_snapshot(snapshot, model)
     if known is not None and _is_newer(context, model, found, merged):
@@ -84,8 +91,8 @@ def _lost_snapshot(
 
 
 def check_inside(
-    context: RunContext, model: Model, known: ModelState | None, tables: Tables, session: Session
-) -> Merged | None:
+    context: RunContext, model: Model, known: ModelState | None, tables: Tables, session: Queryable
+) -> MergedThrough | None:
     """How far the model's snapshot in the warehouse is merged; None when there is none yet.
 
     Raises StateError when it is not the one that the state knows, or its hashes are of another version.
@@ -121,7 +128,7 @@ def check_inside(
     return found
 
 
-def check_whole(model: Model, known: ModelState | None, tables: Tables, session: Session) -> None:
+def check_whole(model: Model, known: ModelState | None, tables: Tables, session: Queryable) -> None:
     """Raises StateError when another hand took rows out of the table, or put some in: they would go again, or never."""
     less = lacking(session, tables)
     if not less:
@@ -147,8 +154,8 @@ def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
     when a snapshot that lies in the warehouse cannot be written now: the next merge takes in what is missing.
     """
     store = context.store
-    if context.shelf is not None and model.unique_key:
-        return _merge_inside(context, model, context.shelf)
+    if context.snapshot_schema is not None and model.unique_key:
+        return _merge_inside(context, model, context.snapshot_schema)
     missing, snapshot = store.mergeable(context.pipeline, model.name), snapshot_of(context, model)
     if not missing and not (snapshot.hashes.exists() and snapshot.path.exists()):
         return []
@@ -166,15 +173,15 @@ def merge_delivered(context: RunContext, model: Model) -> list[Batch]:
     return _record(context, model, missing)
 
 
-def _merge_inside(context: RunContext, model: Model, shelf: Shelf) -> list[Batch]:
+def _merge_inside(context: RunContext, model: Model, snapshot_schema: SnapshotSchema) -> list[Batch]:
     """The same in the warehouse. The tables are made before the first delivery: what cannot be merged must not go."""
-    store, tables = context.store, shelf.tables(context.pipeline, model.name)
+    store, tables = context.store, snapshot_schema.tables(context.pipeline, model.name)
     known = store.model_state(context.pipeline, model.name)
     missing = store.mergeable(context.pipeline, model.name)
     is_new = known is None or not known.merged_seq
     if not missing and not is_new:
         return []
-    with shelf.open() as keeper:
+    with snapshot_schema.open() as keeper:
         if is_new and not context.snapshot_path(model.name).exists():
             keeper.prepare(tables, HASHES)
         found = check_inside(context, model, known, tables, keeper.session)
@@ -195,7 +202,7 @@ def _record(context: RunContext, model: Model, merged: list[Batch]) -> list[Batc
     """Write down that these batches are in the snapshot."""
     if merged:
         context.store.record_merged(context.pipeline, model.name, merged[-1].id)
-        reach("merge_recorded")
+        checkpoint("merge_recorded")
     return merged
 
 
@@ -206,7 +213,7 @@ def _to_merge(
     snapshot: Snapshot,
     missing: Sequence[Batch],
     connection: DuckDBPyConnection,
-) -> list[Delivered]:
+) -> list[DeliveredBatch]:
     """What the snapshot has to take in.
 
     Raises StateError when it is not the one that the state knows, or a file is gone: with a gap, rows would go again.
@@ -217,7 +224,7 @@ def _to_merge(
     return _delivered(context, model, missing, merged or 0)
 
 
-def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merged: int) -> list[Delivered]:
+def _delivered(context: RunContext, model: Model, missing: Sequence[Batch], merged: int) -> list[DeliveredBatch]:
     """Delivered batches with their files, and their rows that the API refused.
 
     Raises StateError when a file is gone that holds what is not merged yet.
@@ -262,9 +269,9 @@ def _merging(snapshot: Snapshot, model: Model) -> Iterator[None]:
             snapshot.sweep()
 
 
-def _delivered_of(outbox: Outbox, batch: Batch) -> Delivered:
+def _delivered_of(outbox: Outbox, batch: Batch) -> DeliveredBatch:
     """A delivered batch as the snapshot takes it in."""
-    return Delivered(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
+    return DeliveredBatch(batch.delivery_seq or 0, batch.id, outbox.keys(batch.name), outbox.lines(batch.name))
 
 
 def check_readable(context: RunContext, model: Model) -> None:

@@ -26,7 +26,7 @@ from warehouse_sync.userpilot.client import Client
 from warehouse_sync.userpilot.job import RemoteJob
 from warehouse_sync.values import Model
 from warehouse_sync.warehouses.base import Engine, Warehouse, dialect_of_url, open_warehouse
-from warehouse_sync.warehouses.keeper import Shelf
+from warehouse_sync.warehouses.snapshot_tables import SnapshotSchema
 
 
 def engine_of(config: Config, *, spill: bool = True) -> Engine:
@@ -62,13 +62,13 @@ def warehouse_of(config: Config, engine: Engine, run_id: int | None = None) -> W
     return open_warehouse(config.warehouse.type, settings, engine, label)
 
 
-def shelf_of(config: Config, engine: Engine) -> Shelf | None:
+def snapshot_schema_of(config: Config, engine: Engine) -> SnapshotSchema | None:
     """Where in the YAML's warehouse its snapshots lie; None for `where: local`."""
     schema = config.snapshot.schema_name
     if config.snapshot.where == "local" or schema is None:
         return None
     settings = _unwrapped(config.warehouse.model_dump(by_alias=True))
-    return Shelf(config.warehouse.type, settings, engine, schema, f"warehouse-sync {config.name}")
+    return SnapshotSchema(config.warehouse.type, settings, engine, schema, f"warehouse-sync {config.name}")
 
 
 def _unwrapped(value: Any) -> Any:

@@ -13,8 +13,8 @@ from harness import duckdb_file
 from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import Config, load_config
 from warehouse_sync.project.model import BrokenModel, load_models, settings_from
-from warehouse_sync.results import ModelResult, RunReport
-from warehouse_sync.run import RunOptions, run
+from warehouse_sync.runs.results import ModelResult, RunReport
+from warehouse_sync.runs.run import RunOptions, run
 from warehouse_sync.state.rows import Reject
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.sandbox import Sandbox

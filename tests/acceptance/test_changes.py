@@ -68,8 +68,8 @@ def test_the_newest_of_several_changed_versions_is_retimed(pipeline: Pipeline) -
 
 def test_the_plan_says_the_same_of_duplicates(pipeline: Pipeline) -> None:
     from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.inspection.preview import plan
     from warehouse_sync.parts import policy_of
-    from warehouse_sync.preview import plan
 
     users(pipeline, ("a", 1, "2025-06-01"), ("b", 1, "2025-01-01"))
     pipeline.good()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from acceptance_pipeline import Pipeline
 
-from warehouse_sync.results import ModelResult
+from warehouse_sync.runs.results import ModelResult
 
 SQL = "select u as user_id, v as plan{} from t"
 

@@ -178,5 +178,5 @@ def test_a_kill_around_a_merge_in_postgres(point: str, postgres: Server, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("case", KEYED[:3], ids=name_of)
 def test_where_too_many_rows_are_refused_everything_leaves(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse_sync.extraction.inside.MOST_KEYS", 0)
+    monkeypatch.setattr("warehouse_sync.extraction.pushdown.MOST_KEYS", 0)
     play_inside(case, dense_history(Random(f"refused {name_of(case)}")))

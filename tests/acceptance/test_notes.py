@@ -6,8 +6,8 @@ import pytest
 from acceptance_pipeline import Pipeline
 
 from warehouse_sync.extraction.prepare import Request
+from warehouse_sync.inspection.preview import ModelPlan, plan
 from warehouse_sync.parts import policy_of
-from warehouse_sync.preview import ModelPlan, plan
 
 EVENT = "event='track', cursor='_c', begin='all'"
 EVENT_SQL = "select u as user_id, co as company_id, n as event_name, t as inserted_at, v as plan, c as _c from e"
@@ -56,7 +56,7 @@ def test_duplicates_of_a_key_are_not_sent_and_not_counted(pipeline: Pipeline) ->
 
 
 def test_of_many_events_a_sample_is_looked_at(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse_sync.changes.reading._ALL_EVENTS", 2048)
+    monkeypatch.setattr("warehouse_sync.changes.change_set._ALL_EVENTS", 2048)
     events(pipeline)
     pipeline.sql(
         "INSERT INTO e SELECT 'u' || i % 10000, 'c', 'x', TIMESTAMP '2025-05-05', i, i FROM range(20000) AS r(i)"

@@ -207,7 +207,7 @@ def test_a_crash_in_the_middle(pipeline: Pipeline, upgrade: Callable[[], None], 
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "reach", stop)
+        patch.setattr(snapshots, "checkpoint", stop)
         with pytest.raises(Killed):
             pipeline.run()
     assert hashes_file(pipeline).exists()
@@ -228,7 +228,7 @@ def test_what_the_old_program_delivered_is_merged_by_the_new_one(
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "reach", stop)
+        patch.setattr(snapshots, "checkpoint", stop)
         with pytest.raises(Killed):
             pipeline.run()
     upgrade()
@@ -250,8 +250,8 @@ def test_a_version_that_is_not_known_stops_the_model(pipeline: Pipeline, upgrade
 
 def test_a_plan_of_the_run_that_upgrades(pipeline: Pipeline, upgrade: Callable[[], None]) -> None:
     from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.inspection.preview import plan
     from warehouse_sync.parts import policy_of
-    from warehouse_sync.preview import plan
 
     users(pipeline, "('a', 1, NULL)", "('b', 1, NULL)")
     pipeline.good()

@@ -37,7 +37,7 @@ def main() -> None:
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
-    from warehouse_sync.project.units import Allowance
+    from warehouse_sync.project.quantities import Allowance
     from warehouse_sync.state.lifecycle import BatchState
     from warehouse_sync.state.rows import NewJob
     from warehouse_sync.state.store import open_store

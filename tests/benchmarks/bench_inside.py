@@ -95,12 +95,12 @@ BEDS = {"postgres": postgres_bed, "duckdb": duckdb_bed}
 @contextmanager
 def counted() -> Iterator[Passed]:
     """Counts what the driver hands over, and where there is none between, what is judged."""
-    from warehouse_sync.changes.reading import Reading
+    from warehouse_sync.changes.change_set import ChangeSet
     from warehouse_sync.warehouses import postgres_types
 
-    passed, judge, hand_over = Passed(), Reading.take, postgres_types.plain_batch
+    passed, judge, hand_over = Passed(), ChangeSet.take, postgres_types.plain_batch
 
-    def take(self: Reading, batch: Any) -> Any:
+    def take(self: ChangeSet, batch: Any) -> Any:
         passed.rows += batch.num_rows
         return judge(self, batch)
 
@@ -108,11 +108,11 @@ def counted() -> Iterator[Passed]:
         passed.bytes += batch.get_total_buffer_size()
         return hand_over(batch, schema)
 
-    Reading.take, postgres_types.plain_batch = take, plain_batch  # type: ignore[method-assign]
+    ChangeSet.take, postgres_types.plain_batch = take, plain_batch  # type: ignore[method-assign]
     try:
         yield passed
     finally:
-        Reading.take, postgres_types.plain_batch = judge, hand_over  # type: ignore[method-assign]
+        ChangeSet.take, postgres_types.plain_batch = judge, hand_over  # type: ignore[method-assign]
 
 
 def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[], float], Callable[[], float]]:
@@ -125,12 +125,12 @@ def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[],
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
-    from warehouse_sync.project.units import Allowance
+    from warehouse_sync.project.quantities import Allowance
     from warehouse_sync.state.lifecycle import BatchState
     from warehouse_sync.state.rows import NewJob
     from warehouse_sync.state.store import open_store
     from warehouse_sync.warehouses.base import Engine, open_warehouse
-    from warehouse_sync.warehouses.keeper import Shelf
+    from warehouse_sync.warehouses.snapshot_tables import SnapshotSchema
 
     models = folder / "models"
     models.mkdir(parents=True)
@@ -139,14 +139,21 @@ def extraction(bed: Bed, folder: Path, schema: str | None) -> tuple[Callable[[],
     (model,) = load_models(settings)
     policy = Policy(settings, BatchLimits(10_000, 40_000_000), 1_000_000, Guard(Allowance(share=0.5)))
     engine = Engine("512MB", None, folder / "spill")
-    shelf = None if schema is None else Shelf(bed.kind, bed.settings, engine, schema)
+    snapshot_schema = None if schema is None else SnapshotSchema(bed.kind, bed.settings, engine, schema)
     # It stays open until the process ends.
     store = open_store(f"sqlite:///{folder / 'state.db'}").__enter__()
     store.register_pipeline("bench", "id")
     destination = store.claim_destination("bench", "http://127.0.0.1", None, "key").id
     run_id = store.begin_run("bench", "run", {}, "0")
     context = RunContext(
-        "bench", folder / "home", run_id, store, Outbox(folder / "home"), engine, Silent(), shelf=shelf
+        "bench",
+        folder / "home",
+        run_id,
+        store,
+        Outbox(folder / "home"),
+        engine,
+        Silent(),
+        snapshot_schema=snapshot_schema,
     )
 
     def read() -> float:

@@ -110,7 +110,7 @@ def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] |
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models
-    from warehouse_sync.project.units import Allowance
+    from warehouse_sync.project.quantities import Allowance
     from warehouse_sync.state.store import open_store
     from warehouse_sync.warehouses.base import Engine, open_warehouse
 

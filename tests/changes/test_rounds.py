@@ -43,7 +43,7 @@ def test_a_slice_below_a_day_is_a_day_where_the_cursor_is_a_date(place):
     place.sql("ALTER TABLE events ADD COLUMN day DATE; UPDATE events SET day = ts::DATE; ALTER TABLE events DROP n")
     place.sql("ALTER TABLE events RENAME day TO n")
     place.model("cursor='n', begin='all', slice='12 hours'")
-    assert place.run(time_limit=timedelta(seconds=30)).exit_code == 0
+    assert place.run(time_limit=timedelta(minutes=5)).exit_code == 0
     assert len(place.sandbox.imported()) == len(set(place.sandbox.imported())) == 105
     assert place.windows() == 31
 

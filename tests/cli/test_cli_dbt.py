@@ -71,9 +71,10 @@ def test_a_run_waits_for_dbt(project: Project, target: Path) -> None:
 
 def test_what_waits_of_a_model_that_is_held_back_stays(project: Project, target: Path, sandbox: Sandbox) -> None:
     more = "dbt: {target_path: ../target, require: success}\nbatch: {max_rows: 4}\njob: {max_rows: 4}\n"
-    project.write_config(more)
+    project.write_config(more + "delivery: {job_timeout: 1s}\n")
     sandbox.job_seconds = 60
-    project.cli.here("run", "--time-limit", "1s").check(1)
+    project.cli.here("run").check(1)
+    project.write_config(more)
     write(target, run_results=results({DIM: "success", FCT: "error"}))
     sandbox.job_seconds = 0
     sandbox.finish_jobs()

@@ -199,7 +199,7 @@ def test_a_file_that_is_locked_for_the_merge_is_merged_by_the_next_run(
     kept: Project, imported: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from warehouse_sync.errors import WarehouseError
-    from warehouse_sync.warehouses.keeper import Keeper
+    from warehouse_sync.warehouses.snapshot_tables import SnapshotWriter
 
     kept.execute("UPDATE users SET plan = 'gold' WHERE id = 'u3'")
 
@@ -207,7 +207,7 @@ def test_a_file_that_is_locked_for_the_merge_is_merged_by_the_next_run(
         raise WarehouseError("w.duckdb is locked by dbt (PID 7)", hint="run again when it is done.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "merge", locked)
+        patch.setattr(SnapshotWriter, "merge", locked)
         said = kept.cli.here("run", "-s", "users")
     assert said.check().code == 0
     assert "is locked by dbt" in said.err

@@ -153,7 +153,7 @@ def test_a_fault_is_one_line_without_values(project: Project, monkeypatch: pytes
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("the row of u1")
 
-    monkeypatch.setattr("warehouse_sync.run.extract", fail)
+    monkeypatch.setattr("warehouse_sync.runs.run.extract", fail)
     result = project.cli.here("run").check(1)
     assert re.search(r"ERROR internal error: ZeroDivisionError at warehouse_sync/run\.py:\d+", result.err)
     assert "the row of u1" not in result.err

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from warehouse_sync import preview
-from warehouse_sync.changes.pile import Pile
+from warehouse_sync.changes.spill import SpillTable
+from warehouse_sync.inspection import preview
 from warehouse_sync.userpilot.sandbox import Sandbox
 from warehouse_sync.warehouses.duckdb import DuckDBWarehouse
 
@@ -228,11 +228,11 @@ def test_no_session_outlives_its_model(project: Project, monkeypatch: pytest.Mon
     import duckdb
 
     sessions: list[DuckDBPyConnection] = []
-    begin = Pile.__init__
+    begin = SpillTable.__init__
     end = DuckDBWarehouse.close
     alive: list[int] = []
 
-    def remember(pile: Pile, connection: DuckDBPyConnection, name: str) -> None:
+    def remember(pile: SpillTable, connection: DuckDBPyConnection, name: str) -> None:
         sessions.append(connection)
         begin(pile, connection, name)
 
@@ -247,7 +247,7 @@ def test_no_session_outlives_its_model(project: Project, monkeypatch: pytest.Mon
         alive.append(sum(map(is_alive, sessions)))
         end(warehouse)
 
-    monkeypatch.setattr(Pile, "__init__", remember)
+    monkeypatch.setattr(SpillTable, "__init__", remember)
     monkeypatch.setattr(DuckDBWarehouse, "close", close)
     project.cli.here("plan").check()
     assert len(sessions) > 2

@@ -352,7 +352,7 @@ def test_lease_held(project: Project, sandbox: Sandbox) -> None:
 
 def test_time_limit(project: Project, sandbox: Sandbox) -> None:
     sandbox.job_seconds = 60
-    result = project.cli.here("run", "--time-limit", "2s").check(1)
+    result = project.cli.here("run", "--time-limit", "5s").check(1)
     assert "the time limit of" in result.err
     statuses = {entry["status"] for entry in project.results()["results"]}
     assert statuses == {"error"}
@@ -505,7 +505,7 @@ def test_api_key_refused(project: Project) -> None:
 
 
 def test_nobody_listens(project: Project, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse_sync.run.FIRST_CALL", timedelta(seconds=1))
+    monkeypatch.setattr("warehouse_sync.runs.run.FIRST_CALL", timedelta(seconds=1))
     sandbox.close()
     result = project.cli.here("run").check(1)
     assert "ERROR" in result.err

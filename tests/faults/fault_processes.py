@@ -18,7 +18,7 @@ import json, os, sys
 import alembic.command, alembic.config, duckdb, jinja2, pyarrow, pyarrow.compute, pyarrow.parquet, pydantic, requests
 import sqlalchemy.dialects.sqlite, sqlglot, tenacity, logging.config
 from sqlglot import parser, dialects
-import warehouse_sync.cli.main, warehouse_sync.cli.report, warehouse_sync.run, warehouse_sync.state.store
+import warehouse_sync.cli.main, warehouse_sync.cli.report, warehouse_sync.runs.run, warehouse_sync.state.store
 import warehouse_sync.warehouses.duckdb, warehouse_sync.observe.console, warehouse_sync.observe.logfile
 
 def live(order):
@@ -31,7 +31,7 @@ def live(order):
     if order["quick"]:
         sys.path.insert(0, order["quick"])
         import fault_world
-        warehouse_sync.run.Timing = fault_world.quick_timing
+        warehouse_sync.runs.run.Timing = fault_world.quick_timing
     if order["limit"]:
         import resource, signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -8,12 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from warehouse_sync import run as runs
 from warehouse_sync.delivery import Timing
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import load_config
 from warehouse_sync.project.model import load_models, settings_from
+from warehouse_sync.runs import run as runs
 from warehouse_sync.state.lifecycle import BatchState, JobState
 from warehouse_sync.state.store import open_store
 from warehouse_sync.userpilot.client import Client

@@ -253,7 +253,7 @@ def test_a_time_limit(tmp_path, make_world, monkeypatch):
     quick(monkeypatch)
     with Sandbox(tmp_path / "slow", job_seconds=30) as sandbox:
         world: World = make_world(sandbox=sandbox)
-        report = world.run(time_limit=timedelta(seconds=2))
+        report = world.run(time_limit=timedelta(seconds=6))
         assert report.exit_code == 1
         assert "time limit" in str(report.stopped)
         with open_store(f"sqlite:///{world.folder}/state/state.db", read_only=True) as store:

@@ -20,7 +20,7 @@ from warehouse_sync.project.config import (
     SqlAlchemyWarehouse,
     load_config,
 )
-from warehouse_sync.project.units import Allowance
+from warehouse_sync.project.quantities import Allowance
 
 KEY = {"USERPILOT_API_KEY": "key-SECRET-123"}
 
@@ -564,7 +564,7 @@ def test_a_number_that_no_number_holds(tmp_path: Path) -> None:
 
 
 def test_without_a_time_zone_database_the_engine_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse_sync.project.fields.available_timezones", set)
+    monkeypatch.setattr("warehouse_sync.project.yaml.fields.available_timezones", set)
     assert load(tmp_path, duckdb("models: {timezone: Mars/Olympus}")).models.timezone == "Mars/Olympus"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.project.environment import Expanded, expand, secret_variables
+from warehouse_sync.project.yaml.environment import Expanded, expand, secret_variables
 
 ENVIRON = {"A": "one", "EMPTY": "", "REF": "${A} {{ env_var('A') }}"}
 

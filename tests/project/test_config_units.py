@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.project.units import (
+from warehouse_sync.project.quantities import (
     DURATION_PATTERN,
     LARGEST,
     LONGEST,

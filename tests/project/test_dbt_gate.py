@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from dbt_files import check, manifest, model, results, source, write
 
-from warehouse_sync.project.dbt_gate import held_back, uses_of
-from warehouse_sync.project.dbt_relations import Artefacts, DbtRelations
+from warehouse_sync.project.dbt.gate import held_back, uses_of
+from warehouse_sync.project.dbt.relations import Artefacts, DbtRelations
 from warehouse_sync.project.model import BrokenModel, ModelSettings, load_models
 from warehouse_sync.project.relations import YamlRelations
 from warehouse_sync.values import Model

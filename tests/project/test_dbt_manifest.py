@@ -12,10 +12,10 @@ import pytest
 from dbt_files import manifest, model, results, source, write
 
 from warehouse_sync.errors import ModelError
-from warehouse_sync.project.dbt import Targets, find_project
-from warehouse_sync.project.dbt_ignore import ignored
-from warehouse_sync.project.dbt_manifest import ArtefactError, read_manifest
-from warehouse_sync.project.dbt_relations import Artefacts, DbtRelations
+from warehouse_sync.project.dbt.ignore import ignored
+from warehouse_sync.project.dbt.manifest import ArtefactError, read_manifest
+from warehouse_sync.project.dbt.project_file import Targets, find_project
+from warehouse_sync.project.dbt.relations import Artefacts, DbtRelations
 from warehouse_sync.project.relations import YamlRelations
 
 NODES = (

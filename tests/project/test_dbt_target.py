@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from dbt_files import manifest, model, results, source, write
 
-from warehouse_sync.project.dbt import Place, Targets
-from warehouse_sync.project.dbt_manifest import ArtefactError
-from warehouse_sync.project.dbt_relations import Artefacts
+from warehouse_sync.project.dbt.manifest import ArtefactError
+from warehouse_sync.project.dbt.project_file import Place, Targets
+from warehouse_sync.project.dbt.relations import Artefacts
 
 DEV, PROD = ("wh", "dev_alice"), ("wh", "analytics")
 PLACES = {"dev": DEV, "prod": PROD}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync.errors import ModelError, UsageError
 from warehouse_sync.project.model import BrokenModel
-from warehouse_sync.project.select import Surroundings, select, unmatched
+from warehouse_sync.project.select import SelectionScope, select, unmatched
 from warehouse_sync.values import EventType, Model
 
 ROOT = Path("/home/me/[shop]/models_sql")
@@ -41,7 +41,7 @@ ALL = ["companies", "users", "page_views", "events", "orders", "odd"]
 
 
 def names(*arguments: str, exclude: tuple[str, ...] = (), root: Path | None = ROOT) -> list[str]:
-    return [item.name for item in select(MODELS, arguments, exclude, Surroundings(root))]
+    return [item.name for item in select(MODELS, arguments, exclude, SelectionScope(root))]
 
 
 @pytest.mark.parametrize(
@@ -139,14 +139,14 @@ def test_a_path_is_looked_for_from_the_working_directory(tmp_path: Path, monkeyp
 def test_a_selector_that_cannot_be_read(selector: str, message: str) -> None:
     for arguments in (("users", selector),):
         with pytest.raises(UsageError) as caught:
-            select(MODELS, arguments, around=Surroundings(ROOT))
+            select(MODELS, arguments, around=SelectionScope(ROOT))
         assert str(caught.value) == message
         with pytest.raises(UsageError):
-            select(MODELS, exclude=arguments, around=Surroundings(ROOT))
+            select(MODELS, exclude=arguments, around=SelectionScope(ROOT))
 
 
 def test_what_selects_nothing_is_told_with_the_nearest_name() -> None:
-    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old", "tag:dayly"), Surroundings(ROOT)) == (
+    assert unmatched(MODELS, ("user tag:daily", "event:track,users", "old", "tag:dayly"), SelectionScope(ROOT)) == (
         "user selects no enabled model (nearest: users)",
         "event:track,users selects no enabled model",
         "old selects no enabled model (disabled: old)",

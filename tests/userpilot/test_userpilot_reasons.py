@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse_sync.userpilot.reasons import MAX_DEPTH, MAX_MESSAGE, Opaque, Reason, parse_reason
+from warehouse_sync.userpilot.reasons import MAX_DEPTH, MAX_MESSAGE, FailureText, Opaque, parse_reason
 from warehouse_sync.userpilot.sandbox_rows import inspect
 
 DOCUMENTED = (
@@ -31,7 +31,7 @@ def read(printed: str) -> Any:
 
 
 def test_the_documented_example() -> None:
-    assert parse_reason(DOCUMENTED) == Reason(
+    assert parse_reason(DOCUMENTED) == FailureText(
         "Required field `user_id` not provided in the row",
         {
             "event_name": "",
@@ -303,7 +303,7 @@ def escape(text: str, dice: random.Random, quote: str) -> str:
 @settings(deadline=None)
 def test_rendered_rows_are_read_back(row: dict[str, Any], seed: int) -> None:
     reason = parse_reason("Required field `x` not provided in the row: " + render(row, random.Random(seed)))
-    assert reason == Reason("Required field `x` not provided in the row", row)
+    assert reason == FailureText("Required field `x` not provided in the row", row)
 
 
 def is_part(shown: Any, whole: Any) -> bool:

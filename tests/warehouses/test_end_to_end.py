@@ -18,8 +18,8 @@ from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import load_config
 from warehouse_sync.project.model import load_models, settings_from
-from warehouse_sync.results import RunReport
-from warehouse_sync.run import RunOptions, run
+from warehouse_sync.runs.results import RunReport
+from warehouse_sync.runs.run import RunOptions, run
 from warehouse_sync.userpilot.sandbox import Sandbox
 from warehouse_sync.values import ModelStatus
 
@@ -162,7 +162,7 @@ class Mends(Silent):
 def test_a_window_is_read_again_twice(
     postgres_bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, status: ModelStatus
 ) -> None:
-    monkeypatch.setattr("warehouse_sync.run.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("warehouse_sync.runs.run.FIRST_PAUSE", 0.0)
     load(postgres_bed)
     postgres_bed.execute(
         "ALTER TABLE users RENAME TO stored",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from beds import Bed
 
-from warehouse_sync.extraction.narrow import key_test
+from warehouse_sync.extraction.recall import key_test
 from warehouse_sync.values import EventType, Model
 
 NUMBERS = (9007199254740992, 9007199254740993)

@@ -12,7 +12,7 @@ from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.parts import policy_of
 from warehouse_sync.project.config import load_config
 from warehouse_sync.project.model import load_models, settings_from
-from warehouse_sync.run import RunOptions, run
+from warehouse_sync.runs.run import RunOptions, run
 from warehouse_sync.userpilot.sandbox import Sandbox
 
 TYPES = {

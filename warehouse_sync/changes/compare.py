@@ -55,7 +55,7 @@ class Baseline:
     `snapshot`: (key_hash, row_hash, inserted_at); `boundary`: (row_hash, cursor, rows) of delivered unkeyed rows that
     can be read again, none of them beyond `boundary_to`; `rejects`: (key_hash, row_hash, refused_there BOOLEAN) of the
     open rejects. `older`: the versions of the encoder, other than this one, of which stored hashes may be. `inside`:
-    the rows come with what was sent, since they were compared in the warehouse (see `changes/inside.py`).
+    the rows come with what was sent, since they were compared in the warehouse (see `changes/pushdown.py`).
     """
 
     snapshot: str | None = None

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.window import duckdb_literal
-from warehouse_sync.checkpoints import reach
+from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.durable import publish
 from warehouse_sync.errors import DiskError, StateError
 from warehouse_sync.values import CursorValue
@@ -50,7 +50,7 @@ INSERT INTO {catalog}.meta VALUES (0, []);
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveredBatch:
     """One delivered batch: its place in the order of delivery, its id, its two files.
 
     `refused`: the key hashes of its rows that the API did not take.
@@ -164,7 +164,7 @@ class Snapshot:
     def merge(
         self,
         connection: DuckDBPyConnection,
-        delivered: Sequence[Delivered],
+        delivered: Sequence[DeliveredBatch],
         *,
         keyed: bool,
         bound: CursorValue | None,
@@ -208,27 +208,27 @@ class Snapshot:
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
             connection.execute(f"DETACH {_MERGING}")
-        reach("snapshot_written")
+        checkpoint("snapshot_written")
         sure()
         publish(self._fresh, self.path)
-        reach("snapshot_published")
+        checkpoint("snapshot_published")
         self.hashes.unlink(missing_ok=True)
         return todo[-1].sequence if todo else merged
 
 
-def taken_rows(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> pa.RecordBatchReader:
+def taken_rows(connection: DuckDBPyConnection, delivered: Sequence[DeliveredBatch]) -> pa.RecordBatchReader:
     """What a snapshot that lies elsewhere takes in: `key_hash`, `row_hash`, `inserted_at`, `batch`, one row a key."""
     _take(connection, delivered)
     return connection.sql("SELECT key_hash, row_hash, inserted_at, batch FROM taken").to_arrow_reader()
 
 
-def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
+def _take_in_keys(connection: DuckDBPyConnection, delivered: Sequence[DeliveredBatch]) -> None:
     """Replace the rows of every delivered key."""
     _take(connection, delivered)
     _replace_taken(connection)
 
 
-def _take(connection: DuckDBPyConnection, delivered: Sequence[Delivered]) -> None:
+def _take(connection: DuckDBPyConnection, delivered: Sequence[DeliveredBatch]) -> None:
     """The delivered rows as a table `taken`; of a key that was delivered twice the later delivery stands, with the
     latest time of both.
 
@@ -288,7 +288,7 @@ def _put_in_hashes(connection: DuckDBPyConnection, hashes: Path, *, keyed: bool)
 
 
 def _take_in_boundary(
-    connection: DuckDBPyConnection, delivered: Sequence[Delivered], bound: CursorValue | None
+    connection: DuckDBPyConnection, delivered: Sequence[DeliveredBatch], bound: CursorValue | None
 ) -> None:
     """Add the delivered rows at or above the bound with their number.
 
@@ -323,15 +323,15 @@ def first_value(connection: DuckDBPyConnection, query: str) -> Any:
     return rows[0][0] if rows else None
 
 
-def _files(delivered: Sequence[Delivered]) -> str:
+def _files(delivered: Sequence[DeliveredBatch]) -> str:
     return "[" + ", ".join(f"'{_quoted(batch.keys)}'" for batch in delivered) + "]"
 
 
-def _values(delivered: Sequence[Delivered]) -> str:
+def _values(delivered: Sequence[DeliveredBatch]) -> str:
     return ", ".join(f"('{_quoted(batch.keys)}', {batch.batch}, {batch.sequence})" for batch in delivered)
 
 
-def _versions(delivered: Sequence[Delivered]) -> str:
+def _versions(delivered: Sequence[DeliveredBatch]) -> str:
     """`file` and `encoder`: the version of the row hashes in each key file, as the file's own metadata names it."""
     return (
         "(SELECT file_name AS file, decode(value)::INTEGER AS encoder"

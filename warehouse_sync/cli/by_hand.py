@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from warehouse_sync.project.config import Config
     from warehouse_sync.state.rows import ModelState
     from warehouse_sync.state.store import Store
-    from warehouse_sync.warehouses.keeper import Keeper
+    from warehouse_sync.warehouses.snapshot_tables import SnapshotWriter
 
 
 @contextmanager
@@ -52,15 +52,15 @@ def known_model(store: Store, pipeline: str, model: str) -> ModelState | None:
 
 
 @contextmanager
-def keeping(config: Config) -> Iterator[Keeper | None]:
+def keeping(config: Config) -> Iterator[SnapshotWriter | None]:
     """The writing side of snapshots that lie in the warehouse, or None. Raises WarehouseError."""
-    from warehouse_sync.parts import engine_of, shelf_of
+    from warehouse_sync.parts import engine_of, snapshot_schema_of
 
-    shelf = shelf_of(config, engine_of(config, spill=False))
-    if shelf is None:
+    snapshot_schema = snapshot_schema_of(config, engine_of(config, spill=False))
+    if snapshot_schema is None:
         yield None
         return
-    with shelf.open() as keeper:
+    with snapshot_schema.open() as keeper:
         yield keeper
 
 
@@ -73,7 +73,7 @@ def explain(lines: Iterable[str]) -> None:
 def save_export(session: Session, store: Store, verb: str, *, pipeline: str = "", undo: str = "") -> Path:
     """Write the state as it is before what comes next, and say how to go back, by importing it where `undo` says no
     other way; from here on lines go into the log file."""
-    from warehouse_sync.exports import default_path, write_export
+    from warehouse_sync.upkeep.exports import default_path, write_export
     from warehouse_sync.values import utc_now
 
     home, now = session.config.home, utc_now()

@@ -14,7 +14,7 @@ from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.validate import Checked
+    from warehouse_sync.inspection.validate import Checked
     from warehouse_sync.values import Model
 
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def exposures(session: Session, write: Path | None) -> int:
     """Print the models as dbt exposures: what they depend on, whose they are, and where their rows go."""
     from warehouse_sync.errors import ModelError, UsageError
-    from warehouse_sync.project.dbt_exposures import as_yaml
-    from warehouse_sync.project.dbt_exposures import exposures as exposures_of
-    from warehouse_sync.project.dbt_relations import artefacts_of
+    from warehouse_sync.project.dbt.exposures import as_yaml
+    from warehouse_sync.project.dbt.exposures import exposures as exposures_of
+    from warehouse_sync.project.dbt.relations import artefacts_of
 
     session.sends_nothing("warehouse")
     config, settings = session.config, session.policy.settings
@@ -73,7 +73,7 @@ def validate(session: Session, manifest: Path | None) -> int:
 
     Columns are those that the warehouse describes, or with --manifest those that dbt knows. No row is read.
     """
-    from warehouse_sync.validate import validate as check
+    from warehouse_sync.inspection.validate import validate as check
 
     if manifest is None:
         session.sends_nothing()

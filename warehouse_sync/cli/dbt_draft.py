@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warehouse_sync.project.dbt_manifest import ArtefactError, mapping, read_artefact
+from warehouse_sync.project.dbt.manifest import ArtefactError, mapping, read_artefact
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.dbt import DbtProject
+    from warehouse_sync.project.dbt.project_file import DbtProject
 
 _PEOPLE = ("user", "person", "people", "contact", "member", "customer", "account")
 

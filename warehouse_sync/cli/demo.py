@@ -22,7 +22,7 @@ from warehouse_sync.cli.session import Session, is_terminal
 from warehouse_sync.errors import DiskError, UsageError, WarehouseSyncError
 
 if TYPE_CHECKING:
-    from warehouse_sync.results import RunReport
+    from warehouse_sync.runs.results import RunReport
     from warehouse_sync.userpilot.sandbox import Sandbox
 
 MARK = ".warehouse-sync-demo"
@@ -136,7 +136,7 @@ def _write_project(directory: Path, api: Sandbox) -> None:
 
 def _sync(session: Session, directory: Path, title: str) -> bool:
     """One real run of the demo's project; True when every model is a success."""
-    from warehouse_sync import run as runs
+    from warehouse_sync.runs import run as runs
 
     inner = Session()
     inner.flags.config = directory / CONFIG

@@ -82,8 +82,8 @@ def _checks(session: Session) -> Iterator[tuple[str, Callable[[Session], str]]]:
 
 
 def _dbt(session: Session) -> str:
-    from warehouse_sync.project.dbt_manifest import ArtefactError
-    from warehouse_sync.project.dbt_relations import artefacts_of
+    from warehouse_sync.project.dbt.manifest import ArtefactError
+    from warehouse_sync.project.dbt.relations import artefacts_of
 
     artefacts = artefacts_of(session.config)
     if artefacts is None:

@@ -12,7 +12,7 @@ from warehouse_sync.cli.rejects import refuser, sentences
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.explain import Explanation, RowNow, Sending
+    from warehouse_sync.inspection.explain import Explanation, RowNow, Sending
     from warehouse_sync.state.rows import Reject
 
 UNKNOWN = (
@@ -33,7 +33,7 @@ def explain(session: Session, model: str, key: tuple[str, ...]) -> int:
 
     A key of several columns is a JSON array, or one word a column.
     """
-    from warehouse_sync.explain import explain as explained
+    from warehouse_sync.inspection.explain import explain as explained
 
     session.sends_nothing()
     found = explained(session.config, session.policy, session.model(model), key, session.console)
@@ -78,7 +78,7 @@ def _refused(reject: Reject) -> str:
 
 
 def _row(found: Explanation, row: RowNow) -> str:
-    from warehouse_sync.explain import SENTENCES
+    from warehouse_sync.inspection.explain import SENTENCES
 
     text = SENTENCES[row.fate]
     if found.waiting and row.fate in ("added", "changed"):

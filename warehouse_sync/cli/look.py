@@ -51,7 +51,7 @@ def status(session: Session, max_age: timedelta | None) -> int:
 
 def _judge(session: Session, last: Run | None, max_age: timedelta) -> int:
     """The exit code for a health check, and on stderr why it is not 0."""
-    from warehouse_sync.project.units import format_duration
+    from warehouse_sync.project.quantities import format_duration
     from warehouse_sync.values import utc_now
 
     if last is None:
@@ -127,7 +127,7 @@ def _lag(model: Model | BrokenModel | str, known: ModelState | None) -> str | No
 
     from warehouse_sync.changes.window import lag_of
     from warehouse_sync.errors import ModelError
-    from warehouse_sync.project.units import format_duration
+    from warehouse_sync.project.quantities import format_duration
     from warehouse_sync.values import Model
 
     if not isinstance(model, Model) or known is None or known.cursor is None:

@@ -15,7 +15,7 @@ from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.errors import WarehouseSyncError
-    from warehouse_sync.preview import ModelPlan
+    from warehouse_sync.inspection.preview import ModelPlan
     from warehouse_sync.project.model import BrokenModel
     from warehouse_sync.values import Model
 
@@ -100,8 +100,8 @@ def show(session: Session, limit: int) -> int:
     """
     if not session.flags.select:
         raise click.UsageError("`show` needs --select MODEL.")
-    from warehouse_sync import preview
     from warehouse_sync.errors import ModelError
+    from warehouse_sync.inspection import preview
     from warehouse_sync.project.model import BrokenModel
 
     session.sends_nothing()
@@ -126,9 +126,9 @@ def show(session: Session, limit: int) -> int:
 @click.pass_obj
 def plan(session: Session, limit: int | None, start: str | None, end: str | None) -> int:
     """Count what `run` would do, and show how columns become fields and properties. Sends and writes nothing."""
-    from warehouse_sync import preview
     from warehouse_sync.cli.report import say_warnings
     from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.inspection import preview
 
     session.sends_nothing()
     config, policy, chosen = session.config, session.policy, session.selected()
@@ -180,7 +180,7 @@ def _described(session: Session, model: Model | BrokenModel) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     from datetime import timedelta
 
-    from warehouse_sync.project.units import format_duration
+    from warehouse_sync.project.quantities import format_duration
 
     if isinstance(value, timedelta):
         return format_duration(value)

@@ -30,7 +30,7 @@ class Duration(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read the text; a fault becomes a usage error."""
-        from warehouse_sync.project.units import UnitError, parse_duration
+        from warehouse_sync.project.quantities import UnitError, parse_duration
 
         try:
             return parse_duration(str(value))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from warehouse_sync.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.dbt import DbtProject
+    from warehouse_sync.project.dbt.project_file import DbtProject
 
 PACKAGE = Path(__file__).parent.parent
 CONFIG = Path("configs") / "duckdb.yml"

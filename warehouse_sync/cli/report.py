@@ -16,7 +16,7 @@ from warehouse_sync.observe.words import counted
 from warehouse_sync.values import ModelStatus, utc_now
 
 if TYPE_CHECKING:
-    from warehouse_sync.results import ModelResult, RunReport
+    from warehouse_sync.runs.results import ModelResult, RunReport
 
 COLUMNS = (
     "read", "added", "changed", "unchanged", "duplicate", "suppressed", "invalid", "delivered", "rejected", "waiting",

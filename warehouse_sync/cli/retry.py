@@ -16,8 +16,8 @@ from warehouse_sync.observe.words import counted
 if TYPE_CHECKING:
     from warehouse_sync.delivery import Decision
     from warehouse_sync.project.model import BrokenModel
-    from warehouse_sync.retry import LastRun, Plan
-    from warehouse_sync.run import RunOptions
+    from warehouse_sync.runs.retry import LastRun, Plan
+    from warehouse_sync.runs.run import RunOptions
     from warehouse_sync.values import Model
 
 EPILOG = "Exit codes: as those of `run`; 0 when there is nothing to do again."
@@ -44,8 +44,8 @@ def retry(session: Session, /, resend: bool, settle: bool, yes: bool, **options:
 
     Rows that are mended in the warehouse are sent; the others stay refused. Held batches wait for --resend or --settle.
     """
-    from warehouse_sync import run as runs
     from warehouse_sync.cli.report import conclude
+    from warehouse_sync.runs import run as runs
 
     if resend and settle:
         raise click.UsageError("--resend or --settle, not both.")
@@ -71,7 +71,7 @@ def _last_run(session: Session) -> LastRun | None:
     """The last run; its `--vars` hold again, unless others are given."""
     from warehouse_sync.errors import UsageError
     from warehouse_sync.observe.scrub import MASK
-    from warehouse_sync.retry import last_run
+    from warehouse_sync.runs.retry import last_run
 
     pipeline = session.config.name
     with session.store() as store:
@@ -89,7 +89,7 @@ def _last_run(session: Session) -> LastRun | None:
 def _plan(
     session: Session, chosen: Sequence[Model | BrokenModel], last: LastRun | None, options: dict[str, Any]
 ) -> Plan:
-    from warehouse_sync.retry import make_plan
+    from warehouse_sync.runs.retry import make_plan
 
     with session.store() as store:
         return make_plan(
@@ -155,7 +155,7 @@ def _options(
 ) -> RunOptions:
     """The command line as values."""
     from warehouse_sync.cli.report import kept_args
-    from warehouse_sync.run import RunOptions
+    from warehouse_sync.runs.run import RunOptions
 
     own = {
         "resend": resend,

@@ -11,7 +11,7 @@ from warehouse_sync.cli.options import Duration, Verb, shared
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.run import RunOptions
+    from warehouse_sync.runs.run import RunOptions
 
 EPILOG = "Exit codes: 0 all models ended `success`; 1 at least one did not, or the run stopped; 2 nothing could start."
 
@@ -37,9 +37,9 @@ EPILOG = "Exit codes: 0 all models ended `success`; 1 at least one did not, or t
 @click.pass_obj
 def run(session: Session, /, if_locked: str, **options: Any) -> int:
     """Extract what is new or changed, deliver it, and follow every job to its end."""
-    from warehouse_sync import run as runs
     from warehouse_sync.cli.report import conclude
     from warehouse_sync.errors import LeaseHeld
+    from warehouse_sync.runs import run as runs
 
     config, policy, chosen = session.config, session.policy, session.selected()
     if not chosen:
@@ -67,7 +67,7 @@ def _options(
 ) -> RunOptions:
     """The command line as values."""
     from warehouse_sync.cli.report import kept_args
-    from warehouse_sync.run import RunOptions
+    from warehouse_sync.runs.run import RunOptions
 
     full_refresh, fail_fast = session.flags.full_refresh, session.flags.fail_fast
     own = {

@@ -74,7 +74,7 @@ class Session:
         if self._console is None:
             from warehouse_sync.observe.console import Console
             from warehouse_sync.observe.scrub import Scrubber
-            from warehouse_sync.project.environment import secret_variables
+            from warehouse_sync.project.yaml.environment import secret_variables
 
             secrets = (*secret_variables(os.environ), os.environ.get(API_KEY_VARIABLE, ""))
             self._console = Console(self._look(), sys.stderr, Scrubber(secret for secret in secrets if len(secret) > 3))
@@ -162,10 +162,10 @@ class Session:
 
     def selected(self) -> list[Model | BrokenModel]:
         """The models that `--select` and `--exclude` leave; a warning for what picks nothing. Raises UsageError."""
-        from warehouse_sync.project.select import Surroundings, select, unmatched
+        from warehouse_sync.project.select import SelectionScope, select, unmatched
 
         flags, config = self.flags, self.config
-        around = Surroundings(config.models.path, flags.state or config.home, config.selectors)
+        around = SelectionScope(config.models.path, flags.state or config.home, config.selectors)
         chosen = select(self.models, flags.select, flags.exclude, around)
         idle = unmatched(self.models, flags.select, around) + unmatched(self.models, flags.exclude, around, "excludes")
         for sentence in idle:

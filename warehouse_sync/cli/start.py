@@ -15,7 +15,7 @@ from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.session import Session, is_terminal
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.dbt import DbtProject
+    from warehouse_sync.project.dbt.project_file import DbtProject
 
 DEMO = Path("warehouse-sync-demo")
 IN_DBT = "userpilot"
@@ -83,7 +83,7 @@ def _wishes(directory: Path | None, asks: bool, *, kind: str | None, region: str
     """Flags first, then answers, then defaults. Raises UsageError."""
     from warehouse_sync.errors import UsageError
     from warehouse_sync.project import places
-    from warehouse_sync.project.dbt import find_project
+    from warehouse_sync.project.dbt.project_file import find_project
 
     project = find_project(directory or Path())
     default = "duckdb" if project is None else "dbt"

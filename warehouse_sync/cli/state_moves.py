@@ -16,8 +16,8 @@ from warehouse_sync.cli.output import print_data
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.exports import Export
     from warehouse_sync.state.store import Store
+    from warehouse_sync.upkeep.exports import Export
 
 
 @click.command(cls=Verb, short_help="Same account with a new key or endpoint, or a new state.dir.")
@@ -30,8 +30,8 @@ def adopt(session: Session, yes: bool) -> int:
     A new API key or endpoint of the same Userpilot account; an empty or another state.dir; or a new pipeline beside one
     that sent the same models.
     """
-    from warehouse_sync.adopt import find_adoption
     from warehouse_sync.parts import client_of
+    from warehouse_sync.upkeep.adopt import find_adoption
 
     config = session.config
     with changing(session, "adopt", new=True) as store:
@@ -202,7 +202,7 @@ def export(session: Session, file: Path | None) -> None:
     Keys of rows are in it. `state import` puts it back, also into another state store.
     """
     from warehouse_sync.errors import UsageError
-    from warehouse_sync.exports import default_path, write_export
+    from warehouse_sync.upkeep.exports import default_path, write_export
     from warehouse_sync.values import utc_now
 
     session.sends_nothing("warehouse")
@@ -223,7 +223,7 @@ def export(session: Session, file: Path | None) -> None:
 def import_(session: Session, file: Path, yes: bool) -> int:
     """Replace the state of the pipeline, and its snapshots, by what FILE holds."""
     from warehouse_sync.errors import UsageError
-    from warehouse_sync.exports import put_back, read_export
+    from warehouse_sync.upkeep.exports import put_back, read_export
 
     config = session.config
     found = read_export(file)

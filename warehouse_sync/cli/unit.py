@@ -14,7 +14,7 @@ from warehouse_sync.cli.output import print_json
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.unit.check import Outcome
+    from warehouse_sync.model_tests.check import Outcome
 
 EPILOG = "Exit codes: 0 all tests passed; 1 at least one did not; 2 nothing could start."
 
@@ -32,9 +32,9 @@ def unit(session: Session, junit: Path | None) -> int:
     A test gives rows for source() and ref(), and says which events the model makes of them, or why rows are refused.
     SQL of another warehouse is translated.
     """
+    from warehouse_sync.model_tests.check import checker
     from warehouse_sync.parts import dialect_of, engine_of
-    from warehouse_sync.project.unit import load_unit_tests
-    from warehouse_sync.unit.check import checker
+    from warehouse_sync.project.unit_tests import load_unit_tests
 
     session.asks_nobody()
     config, policy = session.config, session.policy
@@ -103,7 +103,7 @@ def _conclude(session: Session, outcomes: Sequence[Outcome], total: int) -> int:
 
 def _write(path: Path, pipeline: str, outcomes: Sequence[Outcome]) -> None:
     from warehouse_sync.errors import DiskError
-    from warehouse_sync.unit.junit import junit_xml
+    from warehouse_sync.model_tests.junit import junit_xml
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

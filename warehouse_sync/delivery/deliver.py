@@ -15,11 +15,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from warehouse_sync.checkpoints import reach
+from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.context import RunContext
 from warehouse_sync.delivery.asking import Asking, Timing, poll_step
 from warehouse_sync.delivery.held import held_batches, held_errors
-from warehouse_sync.delivery.outcome import Decision, Delivered, answer_of
+from warehouse_sync.delivery.outcome import Decision, DeliveryProgress, answer_of
 from warehouse_sync.delivery.packing import order, pack
 from warehouse_sync.delivery.quarantine import Quarantine
 from warehouse_sync.delivery.reconcile import LISTS_UNTIL_LOST, Reconciler
@@ -77,7 +77,7 @@ class Delivery:
         self._refusals = 0
         self._refused_since = 0.0
         self._too_large: int | None = None
-        self.done = Delivered()
+        self.done = DeliveryProgress()
 
     # What run calls
 
@@ -178,7 +178,7 @@ class Delivery:
         ids, pipeline = [batch.id for batch in batches], self._context.pipeline
         new = NewJob(self._context.run_id, pipeline, self._destination, ids, content, rows, size)
         job = self._store.intend(new)
-        reach("after_intent")
+        checkpoint("after_intent")
         found = found or self._reconciler.listed_already(job)
         if found is None:
             names = ", ".join(dict.fromkeys(batch.model for batch in batches))
@@ -216,10 +216,10 @@ class Delivery:
     def _post(self, job: Job, batches: Sequence[Batch]) -> RemoteJob:
         paths = [self._context.outbox.lines(batch.name) for batch in batches]
         self._context.still_ours()
-        reach("before_post")
+        checkpoint("before_post")
         with self._patience.request(UPLOAD_GRACE):
             remote = self._client.upload(job.filename, paths, job.bytes)
-        reach("after_post")
+        checkpoint("after_post")
         return remote
 
     def _come_again(self, error: ApiError, *, asked: float | None = None, busy: bool = False) -> None:
@@ -274,7 +274,7 @@ class Delivery:
             remote_status=remote.status,
             request_id=remote.request_id or None,
         )
-        reach("after_accept")
+        checkpoint("after_accept")
         self._say("job_accepted", f"job {job.filename} accepted", job=job.filename, request_id=remote.request_id)
         self._reconciler.learn(job, remote)
         return accepted
@@ -310,7 +310,7 @@ class Delivery:
                 )
             self._patience.pause(min(poll_step(looks, waited), left))
             looks += 1
-        reach("before_complete")
+        checkpoint("before_complete")
         if remote.is_completed:
             self._complete(job, remote)
         else:
@@ -338,7 +338,7 @@ class Delivery:
             rejects=refused,
             resolved=self._quarantine.mended(batches, {reject.key_hash for reject in refused}),
         )
-        reach("after_complete")
+        checkpoint("after_complete")
         self._quarantine.completed(batches)
         for model in {batch.model for batch in batches}:
             self.done.jobs[model] = self.done.jobs.get(model, 0) + 1

@@ -11,7 +11,7 @@ from warehouse_sync.userpilot.reasons import parse_reason
 
 
 @dataclass
-class Delivered:
+class DeliveryProgress:
     """What this run delivered, and why a model's rows still wait: `trouble` of this run, `held` for a person."""
 
     jobs: dict[str, int] = field(default_factory=dict)
@@ -42,4 +42,4 @@ def answer_of(remote: RemoteJob) -> dict[str, Any]:
     return kept
 
 
-__all__ = ["Decision", "Delivered", "answer_of"]
+__all__ = ["Decision", "DeliveryProgress", "answer_of"]

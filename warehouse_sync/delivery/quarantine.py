@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from warehouse_sync.checkpoints import reach
+from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import Outage
 from warehouse_sync.outbox import SealedFile
 from warehouse_sync.state.lifecycle import BatchState, RejectKind, RejectState
 from warehouse_sync.state.rows import Batch, Job, NewBatch, NewReject
 from warehouse_sync.userpilot.job import RemoteJob
-from warehouse_sync.userpilot.reasons import Opaque, Reason, parse_reason
+from warehouse_sync.userpilot.reasons import FailureText, Opaque, parse_reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +41,7 @@ ALONE = "a single row fails, and nothing else of its batch went through to show 
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FailedJob:
     """What came of a failed job: the API's words, and whether batches are `held` for a person."""
 
     reason: str
@@ -84,19 +84,19 @@ class Quarantine:
             if why == ALONE and self._family(batch) in self._good:
                 del self._parked[batch.id]
 
-    def failed(self, job: Job, remote: RemoteJob, answer: dict[str, Any]) -> Verdict:
+    def failed(self, job: Job, remote: RemoteJob, answer: dict[str, Any]) -> FailedJob:
         """Record the failure and set aside what can be known to be bad. Raises Outage."""
         store = self._context.store
         reasons = [parse_reason(text) for text in remote.reasons]
         words = "; ".join(dict.fromkeys(reason.message for reason in reasons[:5] if reason.message)) or NO_REASON
         self.in_a_row += 1
         held = self._record(job, remote, answer, words)
-        reach("job_failed")
+        checkpoint("job_failed")
         free = [batch for batch in store.job_batches(job.id) if batch.state is BatchState.SEALED]
         # A damaged batch gives up its window, and with it maybe others of these.
         damaged = [batch for batch in free if not self._is_whole(batch)]
         if damaged:
-            return Verdict(words, held)
+            return FailedJob(words, held)
         if found := self._echoed(free, reasons):
             self.in_a_row = 0
             self._probes += 1
@@ -110,7 +110,7 @@ class Quarantine:
             )
         elif free:
             self._probe(free, words)
-        return Verdict(words, held)
+        return FailedJob(words, held)
 
     def _record(self, job: Job, remote: RemoteJob, answer: dict[str, Any], words: str) -> bool:
         """The job is `failed`, or with some events done `held`: True."""
@@ -179,7 +179,7 @@ class Quarantine:
                     resolved += [reject.id for reject, here in pairs if here and reject.window_id != batch.window_id]
         return resolved
 
-    def _echoed(self, batches: Sequence[Batch], reasons: Sequence[Reason]) -> list[tuple[Batch, dict[int, str]]]:
+    def _echoed(self, batches: Sequence[Batch], reasons: Sequence[FailureText]) -> list[tuple[Batch, dict[int, str]]]:
         """The lines that the reasons echo: place in the batch -> the API's words."""
         echoes: dict[tuple[str, ...], dict[tuple[str, ...], str]] = defaultdict(dict)
         for reason in reasons:
@@ -276,10 +276,10 @@ class Quarantine:
         self._replace(batch, [half for half in (upper, lower) if half], [])
 
     def _replace(self, batch: Batch, files: Sequence[SealedFile], rejects: Sequence[NewReject]) -> list[Batch]:
-        reach("children_written")
+        checkpoint("children_written")
         children = [NewBatch(file.name, file.rows, file.bytes, file.sha256, parent_id=batch.id) for file in files]
         recorded = self._context.store.split(batch.id, children=children, rejects=rejects)
-        reach("children_recorded")
+        checkpoint("children_recorded")
         # A half has failed already, as part of its whole: it is not tried twice before it is cut.
         self._failures.update(dict.fromkeys((child.id for child in recorded), self._failures[batch.id]))
         return recorded
@@ -296,7 +296,7 @@ def file_of(batch: Batch) -> SealedFile:
     return SealedFile(batch.name, batch.rows, batch.bytes, batch.sha256)
 
 
-def echoed_fields(reason: Reason) -> list[tuple[str, str]]:
+def echoed_fields(reason: FailureText) -> list[tuple[str, str]]:
     """What a line must say to be the echoed row, as (JSON pointer, text); empty when the echo fits too many.
 
     A whole echo also says what the row lacks (page "Import API": a missing `user_id` is not printed), except `source`

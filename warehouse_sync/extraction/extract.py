@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from warehouse_sync.checkpoints import reach
+from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import WarehouseError
 from warehouse_sync.events.reasons import Note
@@ -74,7 +74,7 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
         )
     )
     try:
-        reach("window_begun")
+        checkpoint("window_begun")
         with opened(context, prepared, warehouse) as reading:
             return _seal(context, reading, policy, window)
     except BaseException as error:
@@ -103,7 +103,7 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
         for rows in reading.rows(policy.max_line):
             writer.write(rows)
             done += rows.num_rows
-            reach("rows_written")
+            checkpoint("rows_written")
             context.reporter.progress(prepared.model.name, done, None, "rows")
         sealed = writer.close()
         losers = reading.losers(_rows_of(outbox, sealed))
@@ -118,7 +118,7 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
             counts = replace(counts, removed=0)
         reading.aside.keep_new_hashes(snapshot_of(context, prepared.model), prepared.encoding.version)
         notes = reading.notes(losers)
-        reach("files_sealed")
+        checkpoint("files_sealed")
         result = context.store.seal_window(
             window.id,
             batches=[NewBatch(file.name, file.rows, file.bytes, file.sha256) for file in sealed],

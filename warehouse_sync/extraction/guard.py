@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from warehouse_sync.errors import ModelError
-from warehouse_sync.project.units import Allowance
+from warehouse_sync.project.quantities import Allowance
 from warehouse_sync.values import Counts, Model
 
 FEWEST_WINDOWS = 3

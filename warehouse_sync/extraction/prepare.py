@@ -16,7 +16,7 @@ from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.events.shapes import type_name
 from warehouse_sync.extraction.guard import Guard
-from warehouse_sync.extraction.narrow import Recall, key_test
+from warehouse_sync.extraction.recall import Recall, key_test
 from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.project.render import Rendered, fingerprint, render, wrap

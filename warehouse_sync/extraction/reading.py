@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes import compare
+from warehouse_sync.changes.change_set import ChangeSet
 from warehouse_sync.changes.compare import Baseline, Rules
-from warehouse_sync.changes.inside import SUMMARY
-from warehouse_sync.changes.pile import WORK
-from warehouse_sync.changes.reading import Reading
+from warehouse_sync.changes.pushdown import SUMMARY
 from warehouse_sync.changes.snapshot import SNAPSHOT
+from warehouse_sync.changes.spill import WORK
 from warehouse_sync.changes.window import order
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Note, Reason, decode
-from warehouse_sync.extraction.inside import Inside, compare_inside
 from warehouse_sync.extraction.prepare import Prepared, around, cursor_name, explained
+from warehouse_sync.extraction.pushdown import Inside, compare_inside
 from warehouse_sync.merge import check_snapshot, snapshot_of
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import NewReject
@@ -49,7 +49,7 @@ class OpenReading:
     prepared: Prepared
     source: Source
     baseline: Baseline
-    aside: Reading
+    aside: ChangeSet
     warehouse: Warehouse
     inside: Inside | None = None
 
@@ -170,19 +170,19 @@ def opened(
     prepared = inside.prepared if inside else prepared
     with around(model):
         source = warehouse.open(inside.sql if inside else prepared.sql)
-    desk = source.connection.cursor()
+    side = source.connection.cursor()
     # Settings of a session do not go with a cursor: what one writes about times, the other could not read.
-    desk.execute("SET TimeZone = 'UTC'")
-    _check_catalogs(desk, model)
+    side.execute("SET TimeZone = 'UTC'")
+    _check_catalogs(side, model)
     try:
         if source.streams:
             compare.pin(source.connection)
         snapshot = snapshot_of(context, model)
-        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, desk) is not None
-        stored = snapshot.encoders(desk) if attached else ()
+        attached = inside is None and check_snapshot(context, model, prepared.known, snapshot, side) is not None
+        stored = snapshot.encoders(side) if attached else ()
         unkeyed = attached and not (model.unique_key or model.always or prepared.full)
-        last = snapshot.boundary_to(desk) if unkeyed and prepared.cursor is not None else None
-        rejects = _standing_rejects(context, prepared, desk)
+        last = snapshot.boundary_to(side) if unkeyed and prepared.cursor is not None else None
+        rejects = _standing_rejects(context, prepared, side)
         row = prepared.encoding.row
         baseline = Baseline(
             snapshot=f"{SNAPSHOT}.sent" if attached and model.unique_key else None,
@@ -194,8 +194,8 @@ def opened(
             inside=inside is not None,
         )
         is_keyed, upgrading = bool(model.unique_key), bool(baseline.older)
-        reading = Reading(desk, keyed=is_keyed, upgrading=upgrading, inside=baseline.inside)
-        with context.query(source.connection), context.query(desk):
+        reading = ChangeSet(side, keyed=is_keyed, upgrading=upgrading, inside=baseline.inside)
+        with context.query(source.connection), context.query(side):
             yield OpenReading(prepared, source, baseline, reading, warehouse, inside)
     except duckdb.Error as error:
         # Out of memory or disk, beside the stream.
@@ -204,13 +204,13 @@ def opened(
         # Of a connection that is closed already nothing is left, and the first error is the one to see.
         with suppress(duckdb.ConnectionException):
             for catalog in (WORK, SNAPSHOT):
-                desk.execute(f"DETACH DATABASE IF EXISTS {catalog}")
-            desk.close()
+                side.execute(f"DETACH DATABASE IF EXISTS {catalog}")
+            side.close()
 
 
-def _check_catalogs(desk: DuckDBPyConnection, model: Model) -> None:
+def _check_catalogs(side: DuckDBPyConnection, model: Model) -> None:
     """A DuckDB warehouse brings its file's name as a catalog beside ours. Raises ModelError when it is one of them."""
-    names = {name for (name,) in desk.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
+    names = {name for (name,) in side.execute("SELECT database_name FROM duckdb_databases()").fetchall()}
     for name in (WORK, SNAPSHOT):
         if name in names:
             raise ModelError(
@@ -244,7 +244,7 @@ def _rules(prepared: Prepared, max_line: int) -> Rules:
     )
 
 
-def _standing_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyConnection) -> str | None:
+def _standing_rejects(context: RunContext, prepared: Prepared, side: DuckDBPyConnection) -> str | None:
     """The rows that wait for somebody, as a table of the engine: as they are they do not go again, unless asked for."""
     import pyarrow as pa
 
@@ -261,11 +261,11 @@ def _standing_rejects(context: RunContext, prepared: Prepared, desk: DuckDBPyCon
             "refused_there": pa.array([reject.kind is RejectKind.REJECTED for reject in rejects], pa.bool_()),
         }
     )
-    desk.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {WORK}")
-    desk.register("open_rejects", table)
-    desk.execute(
+    side.execute(f"ATTACH IF NOT EXISTS ':memory:' AS {WORK}")
+    side.register("open_rejects", table)
+    side.execute(
         f"CREATE TABLE {WORK}.rejects AS SELECT key_hash, row_hash, bool_or(refused_there) AS refused_there"
         " FROM open_rejects GROUP BY ALL"
     )
-    desk.unregister("open_rejects")
+    side.unregister("open_rejects")
     return f"{WORK}.rejects"

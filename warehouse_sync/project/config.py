@@ -17,22 +17,23 @@ from typing import Any, TypeVar
 from pydantic import SecretStr, ValidationError
 
 from warehouse_sync.errors import ConfigError, UsageError
-from warehouse_sync.project import dbt_config, places
-from warehouse_sync.project.complaints import complain, warehouse_type
-from warehouse_sync.project.connections import (
+from warehouse_sync.project import places
+from warehouse_sync.project.dbt import config as dbt_config
+from warehouse_sync.project.quantities import Allowance, format_size
+from warehouse_sync.project.yaml.complaints import complain, warehouse_type
+from warehouse_sync.project.yaml.connections import (
     DuckDBWarehouse,
     PostgresWarehouse,
     Section,
     SnowflakeWarehouse,
     SqlAlchemyWarehouse,
 )
-from warehouse_sync.project.document import FAULT, Document, KeyPath, dotted, read_document
-from warehouse_sync.project.environment import STAND_IN, Expanded, missing_variables, secret_variables
-from warehouse_sync.project.fields import Context
-from warehouse_sync.project.layout import keys_of, kind_of, section_at
-from warehouse_sync.project.schema import json_schema
-from warehouse_sync.project.settings import Batch, Config, Job
-from warehouse_sync.project.units import Allowance, format_size
+from warehouse_sync.project.yaml.document import FAULT, Document, KeyPath, dotted, read_document
+from warehouse_sync.project.yaml.environment import STAND_IN, Expanded, missing_variables, secret_variables
+from warehouse_sync.project.yaml.fields import Context
+from warehouse_sync.project.yaml.layout import keys_of, kind_of, section_at
+from warehouse_sync.project.yaml.schema import json_schema
+from warehouse_sync.project.yaml.settings import Batch, Config, Job
 
 CONFIG_VARIABLE = "WAREHOUSE_SYNC_CONFIG"
 

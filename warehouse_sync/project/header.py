@@ -18,9 +18,9 @@ from jinja2 import Undefined
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.names import nearest
-from warehouse_sync.project.settings import Source
+from warehouse_sync.project.quantities import parse_duration
 from warehouse_sync.project.template import HeaderCall, HeaderRead, RenderContext, evaluate, header_call
-from warehouse_sync.project.units import parse_duration
+from warehouse_sync.project.yaml.settings import Source
 from warehouse_sync.values import EventType, Model
 
 DEFAULT_KEYS = {EventType.IDENTIFY_COMPANY: "company_id", EventType.IDENTIFY_USER: "user_id"}
@@ -40,7 +40,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Fault:
+class HeaderFault:
     """One thing wrong with one key; `origin` is empty for the header, else the YAML key that holds it."""
 
     key: str
@@ -52,12 +52,12 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedHeader:
     """The keys of all levels, each value checked by itself, with the level that each comes from."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[HeaderFault, ...] = ()
 
 
 def read_header(source: str, path: Path, context: RenderContext) -> Header:
@@ -85,29 +85,29 @@ _DBT_KEYS = (
 """What models of dbt have in their headers, and copies of them bring along."""
 
 
-def check_level(raw: Mapping[str, Any], origin: str = "") -> tuple[dict[str, Any], list[Fault]]:
+def check_level(raw: Mapping[str, Any], origin: str = "") -> tuple[dict[str, Any], list[HeaderFault]]:
     """The values of one level in the types of `Model`, and every fault; null values stay None."""
     values: dict[str, Any] = {}
-    faults: list[Fault] = []
+    faults: list[HeaderFault] = []
     for key, value in raw.items():
         if key not in PARSERS:
             known = nearest(str(key), PARSERS) or f" (known: {', '.join(PARSERS)})"
             if key in _DBT_KEYS:
                 known = ": it tells dbt what to build, and a model here is only read"
-            faults.append(Fault(str(key), f"is not a header key{known}", origin))
+            faults.append(HeaderFault(str(key), f"is not a header key{known}", origin))
             continue
         try:
             values[key] = None if value is None else PARSERS[key](value)
         except ValueError as error:
-            faults.append(Fault(key, str(error), origin))
+            faults.append(HeaderFault(key, str(error), origin))
     return values, faults
 
 
-def merge(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Merged:
+def merge(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> MergedHeader:
     """Put (origin, raw values) together, the later level over the earlier."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    faults: list[Fault] = []
+    faults: list[HeaderFault] = []
     for origin, raw in levels:
         level, wrong = check_level(raw, origin)
         faults += wrong
@@ -120,10 +120,12 @@ def merge(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Merged:
                 values[key] = value
             origins[key] = origin
     given = {key: value for key, value in values.items() if value is not None}
-    return Merged(given, origins, tuple(faults))
+    return MergedHeader(given, origins, tuple(faults))
 
 
-def build(name: str, path: Path, sql: str, header: Header, merged: Merged, *, source: str, defaults: str) -> Model:
+def build(
+    name: str, path: Path, sql: str, header: Header, merged: MergedHeader, *, source: str, defaults: str
+) -> Model:
     """The checked Model. `defaults` is the origin of the YAML's defaults, `source` the YAML's `userpilot.source`.
 
     Raises one ModelError with every fault of the header, each with its line.
@@ -131,15 +133,15 @@ def build(name: str, path: Path, sql: str, header: Header, merged: Merged, *, so
     faults = list(merged.faults)
     values = dict(merged.values)
     if "event" not in values and not any(fault.key == "event" for fault in faults):
-        faults.append(Fault("event", f"is missing: one of {', '.join(EventType)}"))
+        faults.append(HeaderFault("event", f"is missing: one of {', '.join(EventType)}"))
     if not faults:
         _derive(values, source)
         for key, message in list(_misfits(values)):
             if merged.origins.get(key) == defaults:
                 del values[key]
             else:
-                faults.append(Fault(key, message, merged.origins.get(key, "")))
-        faults += [Fault(key, message) for key, message in _lacking(values)]
+                faults.append(HeaderFault(key, message, merged.origins.get(key, "")))
+        faults += [HeaderFault(key, message) for key, message in _lacking(values)]
     if faults:
         raise _as_error(faults, path, header)
     return Model(name=name, path=path, sql=sql, **values)
@@ -182,7 +184,7 @@ def _plain(value: Any, key: str, call: HeaderCall) -> Any:
     )
 
 
-def _as_error(faults: Sequence[Fault], path: Path, header: Header) -> ModelError:
+def _as_error(faults: Sequence[HeaderFault], path: Path, header: Header) -> ModelError:
     """All faults in one error, in the order of their lines; the first line is the error's own."""
     placed = sorted((header.call.line if f.origin else header.line(f.key), str(f)) for f in faults)
     first, *rest = placed
@@ -404,4 +406,14 @@ def _lacking(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
-__all__ = ["DEFAULT_KEYS", "PARSERS", "Fault", "Header", "Merged", "build", "check_level", "merge", "read_header"]
+__all__ = [
+    "DEFAULT_KEYS",
+    "PARSERS",
+    "Header",
+    "HeaderFault",
+    "MergedHeader",
+    "build",
+    "check_level",
+    "merge",
+    "read_header",
+]

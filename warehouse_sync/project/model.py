@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConfigError, ModelError, Problem
-from warehouse_sync.project.dbt_relations import relations_of
-from warehouse_sync.project.header import Merged, build, check_level, merge, read_header
+from warehouse_sync.project.dbt.relations import relations_of
+from warehouse_sync.project.header import MergedHeader, build, check_level, merge, read_header
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.relations import Relations
 from warehouse_sync.project.template import RenderContext, header_call
 from warehouse_sync.values import EventType, Model
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.settings import Config
+    from warehouse_sync.project.yaml.settings import Config
 
 _DEFAULTS = "models.config"
 _OVERRIDES = "models.overrides"
@@ -126,7 +126,7 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def _load(path: Path, settings: ModelSettings) -> Model | BrokenModel:
-    name, merged = path.stem, Merged()
+    name, merged = path.stem, MergedHeader()
     try:
         if _NAME.fullmatch(name) is None:
             raise ModelError(

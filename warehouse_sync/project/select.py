@@ -38,7 +38,7 @@ _METHOD = re.compile(r"([A-Za-z_.]+):(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SelectionScope:
     """What selectors look at besides the models.
 
     `root`: the models' folder; a path is looked for from there, from its parent and from the working directory.
@@ -52,14 +52,14 @@ class Surroundings:
     within: tuple[str, ...] = ()
 
 
-NOWHERE = Surroundings()
+NOWHERE = SelectionScope()
 
 
 def select(
     models: Sequence[Selectable],
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    around: Surroundings = NOWHERE,
+    around: SelectionScope = NOWHERE,
 ) -> list[Selectable]:
     """The enabled models that are selected and not excluded, in their order; without `select`, all of them.
 
@@ -72,7 +72,10 @@ def select(
 
 
 def unmatched(
-    models: Sequence[Model | BrokenModel], select: Sequence[str], around: Surroundings = NOWHERE, verb: str = "selects"
+    models: Sequence[Model | BrokenModel],
+    select: Sequence[str],
+    around: SelectionScope = NOWHERE,
+    verb: str = "selects",
 ) -> tuple[str, ...]:
     """A sentence for each selector that picks no enabled model, with what was meant perhaps: for warnings."""
     return tuple(
@@ -83,7 +86,7 @@ def unmatched(
     )
 
 
-def _meant(selector: str, models: Sequence[Model | BrokenModel], around: Surroundings) -> str:
+def _meant(selector: str, models: Sequence[Model | BrokenModel], around: SelectionScope) -> str:
     """The disabled models that it does pick, or the name or tag most like a part of it that nothing has."""
     disabled = [model.name for model in filter(_intersection(selector, around), models)]
     if disabled:
@@ -97,7 +100,7 @@ def _meant(selector: str, models: Sequence[Model | BrokenModel], around: Surroun
     return ""
 
 
-def _union(arguments: Sequence[str], around: Surroundings) -> _Matcher:
+def _union(arguments: Sequence[str], around: SelectionScope) -> _Matcher:
     matchers: list[_Matcher] = []
     for argument in arguments:
         if not argument.strip():
@@ -106,12 +109,12 @@ def _union(arguments: Sequence[str], around: Surroundings) -> _Matcher:
     return lambda model: any(matches(model) for matches in matchers)
 
 
-def _intersection(selector: str, around: Surroundings) -> _Matcher:
+def _intersection(selector: str, around: SelectionScope) -> _Matcher:
     matchers = [_criterion(part, selector, around) for part in selector.split(",")]
     return lambda model: all(matches(model) for matches in matchers)
 
 
-def _criterion(text: str, selector: str, around: Surroundings) -> _Matcher:
+def _criterion(text: str, selector: str, around: SelectionScope) -> _Matcher:
     if not text:
         raise UsageError(f"the selector `{selector}` has an empty part", hint="write name,tag:daily without blanks.")
     if _GRAPH.fullmatch(text):
@@ -148,7 +151,7 @@ def _one_of(value: str, known: Sequence[str], text: str) -> None:
                          hint=f"known: {', '.join(known)}.")  # fmt: skip
 
 
-def _earlier(text: str, around: Surroundings, file: str) -> Path:
+def _earlier(text: str, around: SelectionScope, file: str) -> Path:
     """The folder of the earlier run, which has that file."""
     what = f"the selector `{text}` compares with an earlier run"
     if around.earlier is None:
@@ -162,7 +165,7 @@ def _earlier(text: str, around: Surroundings, file: str) -> Path:
     return around.earlier
 
 
-def _by_state(value: str, text: str, around: Surroundings) -> _Matcher:
+def _by_state(value: str, text: str, around: SelectionScope) -> _Matcher:
     """As in dbt: what is new is modified too. A model that cannot be read is never unmodified."""
     _one_of(value, STATES, text)
     known = checksums(_earlier(text, around, FILE))
@@ -175,13 +178,13 @@ def _by_state(value: str, text: str, around: Surroundings) -> _Matcher:
     return matches
 
 
-def _by_result(value: str, text: str, around: Surroundings) -> _Matcher:
+def _by_result(value: str, text: str, around: SelectionScope) -> _Matcher:
     _one_of(value, [str(status) for status in ModelStatus], text)
     known = statuses(_earlier(text, around, RESULTS))
     return lambda model: known.get(model.name) == value
 
 
-def _by_name(name: str, text: str, around: Surroundings) -> _Matcher:
+def _by_name(name: str, text: str, around: SelectionScope) -> _Matcher:
     """A selection of the YAML, which may name others."""
     if name not in around.named:
         raise UsageError(
@@ -215,4 +218,4 @@ def _by_path(pattern: str, root: Path | None) -> _Matcher:
     return matches
 
 
-__all__ = ["Surroundings", "select", "unmatched"]
+__all__ = ["SelectionScope", "select", "unmatched"]

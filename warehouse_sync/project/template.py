@@ -29,9 +29,9 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from warehouse_sync.errors import ModelError
-from warehouse_sync.project.environment import SECRET_PREFIXES
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.relations import Relations, YamlRelations
+from warehouse_sync.project.yaml.environment import SECRET_PREFIXES
 
 FUNCTIONS = ("config", "var", "env_var", "source", "ref", "is_incremental", "cursor_from")
 """What a template may call."""

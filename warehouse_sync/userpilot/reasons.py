@@ -8,7 +8,7 @@ The row is what Elixir's `inspect/2` prints for a map. Maps, keyword lists, list
 atoms and numbers become Python values; structs become dicts without their name; what has no value in JSON (`#PID<…>`,
 `~U[…]`, `Decimal.new("1")`) becomes `Opaque` text, not to be compared with anything. `inspect` prints `...` past its
 limits and a text may be cut anywhere: maps keep what was read up to there, every other value that is not whole is left
-out, and `Reason.truncated` says so.
+out, and `FailureText.truncated` says so.
 
 One pass, no backtracking: the time is linear in the text, and nothing is ever raised.
 """
@@ -31,7 +31,7 @@ class Opaque(str):
 
 
 @dataclass(frozen=True)
-class Reason:
+class FailureText:
     """One failure text, read.
 
     `message`: the words without the row and without quoted values, at most MAX_MESSAGE characters: safe to print.
@@ -44,16 +44,16 @@ class Reason:
     truncated: bool = False
 
 
-def parse_reason(text: str) -> Reason:
+def parse_reason(text: str) -> FailureText:
     """Read one failure text; of several echoed rows the first. Never raises."""
     text = _storable(text)
     start = _ROW.search(text)
     if start is None:
-        return Reason(words(text))
+        return FailureText(words(text))
     reader = _Reader(text, start.start())
     row = reader.map(0)
     rest = "" if reader.stopped else text[reader.at :]
-    return Reason(words(text[: start.start()] + "…" + rest), row or None, reader.truncated)
+    return FailureText(words(text[: start.start()] + "…" + rest), row or None, reader.truncated)
 
 
 def _storable(text: str) -> str:
@@ -358,4 +358,4 @@ class _Reader:
         return Opaque(self.text[start : self.at])
 
 
-__all__ = ["Opaque", "Reason", "parse_reason", "words"]
+__all__ = ["FailureText", "Opaque", "parse_reason", "words"]

@@ -49,7 +49,7 @@ class Feed:
         self._connection.close()
 
 
-class Spent:
+class FinishedFeeds:
     """Feeds whose driver is done, while somebody may still hold the engine's side: it goes with the next statement."""
 
     def __init__(self) -> None:

@@ -17,9 +17,9 @@ from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import postgres_errors as errors
 from warehouse_sync.warehouses import postgres_types as types
 from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed, text_literal
-from warehouse_sync.warehouses.beside import Beside
+from warehouse_sync.warehouses.cancel import Canceller
 from warehouse_sync.warehouses.duckdb import explain
-from warehouse_sync.warehouses.feed import Feed, Spent
+from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,8 +57,8 @@ class PostgresWarehouse:
         self.dialect = "postgres"
         self._connection: Any = None
         self._reading: _Reading | None = None
-        self._spent = Spent()
-        self._beside = Beside()
+        self._spent = FinishedFeeds()
+        self._canceller = Canceller()
         self._connect()
 
     def label(self, model: str) -> None:
@@ -132,7 +132,7 @@ class PostgresWarehouse:
         """See `Warehouse.interrupt`; the server is asked to cancel, over a connection of its own."""
         connection = self._connection
         if connection is not None:
-            self._beside.do(connection.adbc_cancel)
+            self._canceller.do(connection.adbc_cancel)
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -145,7 +145,7 @@ class PostgresWarehouse:
         if connection is not None:
             connection.close()
 
-    def _columns(self, sql: str) -> list[types.Column]:
+    def _columns(self, sql: str) -> list[types.ColumnCast]:
         import adbc_driver_manager as adbc
 
         self._stop_reading()

@@ -37,7 +37,7 @@ _EPOCH_US, _EPOCH_DAYS = 946_684_800_000_000, 10_957
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnCast:
     """One column on its way. `cast`: the server's expression; `field`: as `describe` gives it; `mend`: the engine's."""
 
     cast: str
@@ -45,25 +45,25 @@ class Column:
     mend: str
 
 
-def column_of(field: pa.Field) -> Column:
+def column_of(field: pa.Field) -> ColumnCast:
     """The way of a column that the driver describes by this field."""
     import pyarrow as pa
 
     metadata = field.metadata or {}
     name, kind = name_literal(field.name), metadata.get(b"POSTGRESQL:type", b"").decode()
     cast = _server_cast(field.type, kind)
-    plain = Column(cast.format(x=name), field.remove_metadata(), name)
+    plain = ColumnCast(cast.format(x=name), field.remove_metadata(), name)
     if kind in ("numeric", "money"):
         typmod = -1 if kind == "money" else int(metadata.get(b"POSTGRESQL:typmod", b"-1"))
         return _numeric(field, plain.cast, typmod)
     if cast in (_JSON, _NUMBERS, _AMOUNTS) or kind in ("json", "jsonb"):
-        return Column(plain.cast, hinted(field.name, pa.string(), "JSON"), name)
+        return ColumnCast(plain.cast, hinted(field.name, pa.string(), "JSON"), name)
     if kind == "oid":
-        return Column(plain.cast, pa.field(field.name, pa.int64()), name)
+        return ColumnCast(plain.cast, pa.field(field.name, pa.int64()), name)
     if cast != "{x}":
-        return Column(plain.cast, pa.field(field.name, pa.string()), name)
+        return ColumnCast(plain.cast, pa.field(field.name, pa.string()), name)
     if pa.types.is_timestamp(field.type) or pa.types.is_date(field.type):
-        return Column(name, plain.field, _infinite(name, field.type))
+        return ColumnCast(name, plain.field, _infinite(name, field.type))
     return plain
 
 
@@ -100,17 +100,19 @@ def _holds_bytes(type_: pa.DataType) -> bool:
     return bool(pa.types.is_binary(type_))
 
 
-def _numeric(field: pa.Field, cast: str, typmod: int) -> Column:
+def _numeric(field: pa.Field, cast: str, typmod: int) -> ColumnCast:
     import pyarrow as pa
 
     name = name_literal(field.name)
     precision, scale = ((typmod - 4) >> 16) & 0xFFFF, (((typmod - 4) & 0x7FF) ^ 1024) - 1024
     whole = precision - scale
     if typmod >= 0 and scale <= 0 and whole <= 38:
-        return Column(cast, pa.field(field.name, pa.decimal128(whole, 0)), f"TRY_CAST({name} AS DECIMAL({whole}, 0))")
+        return ColumnCast(
+            cast, pa.field(field.name, pa.decimal128(whole, 0)), f"TRY_CAST({name} AS DECIMAL({whole}, 0))"
+        )
     # Not a plain string: as a cursor its values would be compared as text.
     opaque = pa.opaque(pa.string(), "numeric", "PostgreSQL")
-    return Column(cast, hinted(field.name, opaque, NUMBER_AS_TEXT), name)
+    return ColumnCast(cast, hinted(field.name, opaque, NUMBER_AS_TEXT), name)
 
 
 def _infinite(name: str, type_: pa.DataType) -> str:

@@ -16,9 +16,9 @@ from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
 from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed, stored_schema
-from warehouse_sync.warehouses.beside import Beside
+from warehouse_sync.warehouses.cancel import Canceller
 from warehouse_sync.warehouses.duckdb import explain
-from warehouse_sync.warehouses.feed import Feed, Spent
+from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 from warehouse_sync.warehouses.snowflake_login import arguments
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class SnowflakeWarehouse:
         self._own_tag = settings.get("query_tag") is not None
         self._connection: Any = None
         self._reading: tuple[Any, Feed] | None = None
-        self._spent = Spent()
-        self._beside = Beside()
+        self._spent = FinishedFeeds()
+        self._canceller = Canceller()
         self._connect()
 
     def label(self, model: str) -> None:
@@ -106,7 +106,7 @@ class SnowflakeWarehouse:
         connection = self._connection
         if connection is not None:
             cancel = f"SELECT SYSTEM$CANCEL_ALL_QUERIES({connection.session_id})"
-            self._beside.do(lambda: connection.cursor().execute(cancel).close())
+            self._canceller.do(lambda: connection.cursor().execute(cancel).close())
 
     def close(self) -> None:
         """See `Warehouse.close`."""
@@ -115,7 +115,7 @@ class SnowflakeWarehouse:
         if connection is not None:
             connection.close()
 
-    def _columns(self, sql: str) -> list[types.Column]:
+    def _columns(self, sql: str) -> list[types.ColumnCast]:
         from snowflake.connector.errors import Error
 
         self._stop_reading()

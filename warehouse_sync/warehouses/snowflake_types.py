@@ -36,14 +36,14 @@ _LONGEST_INT64 = 18
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnCast:
     """One column on its way. `cast`: the server's expression; `field`: as `describe` gives it."""
 
     cast: str
     field: pa.Field
 
 
-def column_of(meta: Any) -> Column:
+def column_of(meta: Any) -> ColumnCast:
     """The way of a column that the connector describes by this `ResultMetadata`."""
     import pyarrow as pa
 
@@ -52,13 +52,15 @@ def column_of(meta: Any) -> Column:
     if kind == "FIXED":
         if meta.precision is None or meta.scale is None:  # DECFLOAT
             opaque = pa.opaque(pa.string(), "decfloat", "Snowflake")
-            return Column(f"TO_VARCHAR({name})", hinted(meta.name, opaque, NUMBER_AS_TEXT))
+            return ColumnCast(f"TO_VARCHAR({name})", hinted(meta.name, opaque, NUMBER_AS_TEXT))
         narrow = meta.scale == 0 and meta.precision <= _LONGEST_INT64
-        return Column(name, pa.field(meta.name, pa.int64() if narrow else pa.decimal128(meta.precision, meta.scale)))
+        return ColumnCast(
+            name, pa.field(meta.name, pa.int64() if narrow else pa.decimal128(meta.precision, meta.scale))
+        )
     if kind in ("VARIANT", "OBJECT", "ARRAY", "VECTOR", "MAP", "FILE"):
-        return Column(_CASTS.get(kind, "{x}").format(x=name), hinted(meta.name, pa.string(), "JSON"))
+        return ColumnCast(_CASTS.get(kind, "{x}").format(x=name), hinted(meta.name, pa.string(), "JSON"))
     if kind in ("GEOGRAPHY", "GEOMETRY"):
-        return Column(name, hinted(meta.name, pa.binary(), kind))
+        return ColumnCast(name, hinted(meta.name, pa.binary(), kind))
     types = {
         "REAL": pa.float64(),
         "DATE": pa.date32(),
@@ -70,7 +72,7 @@ def column_of(meta: Any) -> Column:
         "TIME": pa.time64("us"),
         "BOOLEAN": pa.bool_(),
     }
-    return Column(_CASTS.get(kind, "{x}").format(x=name), pa.field(meta.name, types.get(kind, pa.string())))
+    return ColumnCast(_CASTS.get(kind, "{x}").format(x=name), pa.field(meta.name, types.get(kind, pa.string())))
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

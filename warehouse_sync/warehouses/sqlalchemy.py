@@ -25,9 +25,9 @@ from warehouse_sync.warehouses.base import (
     not_installed,
     stored_schema,
 )
-from warehouse_sync.warehouses.beside import Beside
+from warehouse_sync.warehouses.cancel import Canceller
 from warehouse_sync.warehouses.duckdb import explain
-from warehouse_sync.warehouses.feed import Feed, Spent
+from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 from warehouse_sync.warehouses.sqlalchemy_errors import connecting, reading
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class SqlAlchemyWarehouse:
         self._described: pa.Schema | None = None
         self._connection: Connection | None = None
         self._was_open = False
-        self._spent = Spent()
-        self._beside = Beside()
+        self._spent = FinishedFeeds()
+        self._canceller = Canceller()
         self._samples: dict[str, tuple[Any, ...]] = {}
         self._session()
 
@@ -172,9 +172,9 @@ class SqlAlchemyWarehouse:
         names = ("interrupt", "cancel_safe", "cancel")
         own = next((getattr(driver, name) for name in names if hasattr(driver, name)), None)
         if own is not None:
-            self._beside.do(own)
+            self._canceller.do(own)
         elif self.dialect == "mysql":
-            self._beside.do(partial(self._kill, driver.thread_id()))
+            self._canceller.do(partial(self._kill, driver.thread_id()))
 
     def close(self) -> None:
         """See `Warehouse.close`."""
