@@ -155,7 +155,7 @@ def test_a_fault_is_one_line_without_values(project: Project, monkeypatch: pytes
 
     monkeypatch.setattr("warehouse_sync.runs.run.extract", fail)
     result = project.cli.here("run").check(1)
-    assert re.search(r"ERROR internal error: ZeroDivisionError at warehouse_sync/run\.py:\d+", result.err)
+    assert re.search(r"ERROR internal error: ZeroDivisionError at warehouse_sync/runs/run\.py:\d+", result.err)
     assert "the row of u1" not in result.err
     (log,) = (project.home / "logs").iterdir()
     assert f"The log has more, without values: {log}" in result.err
