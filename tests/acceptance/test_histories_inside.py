@@ -104,6 +104,46 @@ def test_a_time_that_was_sent_is_never_forgotten(
     assert max(found)[1] == "churned"
 
 
+EITHER = "union(i int, s varchar)"
+SAME_TEXT = {
+    "a number, then a text in JSON's place": ("'5'::json", "'5'"),
+    "numbers, then texts": ("[1, 2]", "['1', '2']"),
+    "numbers, then texts, further in": ("{'a': [1]}", "{'a': ['1']}"),
+    "another member of a union": (f"union_value(i := 1)::{EITHER}", f"union_value(s := '1')::{EITHER}"),
+    "the same further in": (f"{{'u': union_value(i := 1)::{EITHER}}}", f"{{'u': union_value(s := '1')::{EITHER}}}"),
+    "another type in a variant": ("1::variant", "'1'::variant"),
+    "the same in its list": ("[1]::variant", "['1']::variant"),
+}
+
+
+@pytest.mark.parametrize("where", [Pipeline, Kept])
+def test_what_has_the_same_text_is_not_the_same(where: type[Pipeline], tmp_path: Path, box: Sandbox) -> None:
+    pipeline = where(tmp_path / "project", box)
+    pipeline.sql("CREATE TABLE nothing (i INTEGER)")
+    counts: list[dict[str, tuple[int, int]]] = []
+    for turn in (0, 1, 1):
+        for number, values in enumerate(SAME_TEXT.values()):
+            pipeline.model(
+                f"m{number}", "event='identify_user', partial=true", f"select 'u' as user_id, {values[turn]} as x"
+            )
+        results = pipeline.run().results
+        assert {str(result.status) for result in results} == {"success"}, [str(r.error) for r in results]
+        counts.append({result.model: (result.counts.changed, result.counts.unchanged) for result in results})
+    assert set(counts[1].values()) == {(1, 0)}, dict(zip(SAME_TEXT, counts[1].values(), strict=True))
+    assert set(counts[2].values()) == {(0, 1)}
+
+
+@pytest.mark.parametrize("where", [Pipeline, Kept])
+def test_another_zone_counts_for_naive_times_at_any_depth(where: type[Pipeline], tmp_path: Path, box: Sandbox) -> None:
+    pipeline = where(tmp_path / "project", box)
+    pipeline.sql("CREATE TABLE nothing (i INTEGER)")
+    pipeline.model("m", "event='identify_user'", "select 'u' as user_id, {'t': [timestamp '2025-01-01']} as x")
+    assert pipeline.good().counts.added == 1
+    pipeline.configure("models: {timezone: Europe/Berlin}\n")
+    assert pipeline.good().counts.changed == 1
+    assert pipeline.good().counts.unchanged == 1
+
+
 # In PostgreSQL
 
 

@@ -8,13 +8,14 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import duckdb
 import orjson
 import pyarrow as pa
 from events_harness import build, rows_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.events.reasons import Note, decode
@@ -327,6 +328,53 @@ def test_any_metadata(written_rows: list[str], nested: str, plan: bool) -> None:
         assert found.keys() == expected.keys(), text_
         for name, item in expected.items():
             assert (numbers_as_text(found[name]) if isinstance(item, (dict, list)) else found[name]) == item
+
+
+ODD_NUMBERS = [
+    "0", "-0", "7", "-1.70", "0.05", "12345678901234567890.10", "1e5", "1E+0", "3.4e-7", "1e-400", "0e99", "1e+007",
+    "1e99", "1e100", "-1e100", "2.5E+150", "9.99e307", "1.7e308", "-1.78E308", "1e+200",
+]  # fmt: skip
+ODD_TEXTS = ['"seats":1', ',"plan":2,', "1e100", "\\", '\\"', "\n", "ü😀", "", "{", "]"]
+SHARED = ["seats", "plan", "a.b", 'q"', "ü", "x(y"]
+
+
+def any_json(random: Random, depth: int, *, unique: bool) -> str:
+    """JSON text with blanks where there may be some; an object at depth 0."""
+
+    def blank() -> str:
+        return random.choice(["", "", "", " ", "\n", "\t"])
+
+    if depth and (depth > 3 or random.random() < 0.8):
+        string = json.dumps(random.choice(ODD_TEXTS), ensure_ascii=random.random() < 0.5)
+        return random.choice([random.choice(ODD_NUMBERS), string, random.choice(["true", "false", "null"])])
+    values = [blank() + any_json(random, depth + 1, unique=unique) + blank() for _ in range(random.randint(0, 4))]
+    if depth and random.random() < 0.5:
+        return "[" + ",".join(values) + "]"
+    keys = random.sample([*SHARED, *SHARED, *ODD_TEXTS], len(values))
+    if unique:
+        keys = list(dict.fromkeys(keys))
+    named = [blank() + json.dumps(key, ensure_ascii=random.random() < 0.2) + blank() for key in keys]
+    return "{" + ",".join(map(":".join, zip(named, values, strict=False))) + "}"
+
+
+@given(seed=st.integers(), nested=st.sampled_from(["json", "flatten"]))
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+def test_columns_of_the_same_names_take_nothing_from_their_neighbours(seed: int, nested: str) -> None:
+    random = Random(seed)
+    taken = random.sample(SHARED, 2)
+    objects = [any_json(random, 0, unique=nested == "flatten") for _ in range(500)]
+    known = {name: pa.array([7] * len(objects)) for name in taken}
+    table = pa.table({"user_id": pa.array(["u"] * len(objects)), "metadata": pa.array(objects), **known})
+    CONNECTION.register("arrow_rows", table)
+    encoding = build({"event": "identify_user", "nested": nested}, table.schema)
+    for text_, row in zip(objects, rows_of(CONNECTION, encoding, "arrow_rows"), strict=True):
+        assert row["reasons"] == 0, text_
+        value = numbers_as_text(text_)
+        expected = (flattened(value) if nested == "flatten" else value) | dict.fromkeys(taken, Number("7"))
+        found = strict(row["line"])["metadata"]
+        assert found.keys() == expected.keys(), text_
+        for name, item in expected.items():
+            assert (numbers_as_text(found[name]) if isinstance(item, (dict, list)) else found[name]) == item, text_
 
 
 PIECES = list('{}[]:,"\\ \n\x00ué1.0-+eE')

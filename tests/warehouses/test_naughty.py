@@ -151,7 +151,7 @@ def test_two_columns_of_one_name(naughty: Naughty) -> None:
     models = {"twice": f"{HEADER}SELECT 1 AS _id, {ON}, 1 AS a, 2 AS a"}
     models["good"] = f"{HEADER}SELECT 1 AS _id, {ON}, 1 AS a, 2 AS a_1"
     results = naughty.run(models, 1)
-    assert any(words in results["twice"]["message"] for words in ("two columns named 'a' and 'a'", "Duplicate column"))
+    assert any(words in results["twice"]["message"] for words in ("two columns named 'a'", "Duplicate column"))
     assert counts(results["good"], "delivered") == (1,)
 
 

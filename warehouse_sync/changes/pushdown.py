@@ -6,7 +6,8 @@ are told by hashes of the source's own values, made by the warehouse:
     key hash   md5 of the one key column's text, or of the texts of all of them, each as `<length>:<text>`
     row hash   md5(d || v1 || v2 || ...): `d` is the digest of what is sent under which name, the values are those of
                the columns that are sent, in the order of their final names; numbers, times and truth as `<text>|`, all
-               others as `<length>:<text>`, NULL as `N|`
+               others as `<length>:<text>`, NULL as `N|`; DuckDB's UNION and VARIANT, whose texts do not tell 1 from
+               '1', with their JSON behind the text
 
 The snapshot is a table of the warehouse (`warehouses/snapshot_tables.py`): key_hash, row_hash, inserted_at, batch. A
 row stays when its key is known, its hash is the stored one (of an event: whatever its hash is, a delivered key never
@@ -49,13 +50,15 @@ _MOST_PARTS = 50
 class Value:
     """A column whose value is hashed. `native`: the warehouse's own name of its type, as `describe` gives it.
 
-    `null` is the mark of a NULL: another one where another thing is sent for it.
+    `null` is the mark of a NULL: another one where another thing is sent for it. `with_json`: its text does not tell
+    all its values apart, and its JSON tells the rest.
     """
 
     column: str
     type: pa.DataType
     native: str = ""
     null: str = "N"
+    with_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,11 @@ class Stayed:
         return cls(*map(int, text.split()))
 
 
-def digest(names: Sequence[tuple[str, str]], *more: str) -> str:
-    """16 hexadecimal digits that stand for the final names with their types, and for what else decides what is sent."""
+def digest(names: Sequence[tuple[str, ...]], *more: str) -> str:
+    """16 hexadecimal digits that stand for the final names with their types, and for what else decides what is sent.
+
+    Each name comes with the Userpilot type, and with what tells types apart whose values have the same text.
+    """
     return hashlib.sha256(json.dumps([HASHES, sorted(names), *more]).encode()).hexdigest()[:16]
 
 
@@ -273,6 +279,8 @@ def _text(value: Value, dialect: str) -> str:
         return f"TO_VARCHAR({name}, 'YYYY-MM-DD')" if t.is_date(kind) else f"CAST({name} AS VARCHAR)"
     if dialect == "duckdb" and _is_moment(kind) and kind.unit == "ns":
         return f"CAST(CAST({name} AS TIMESTAMP) AS TEXT)"
+    if value.with_json:
+        return f"(CAST({name} AS TEXT) || '+' || CAST(to_json({name}) AS TEXT))"
     return f"CAST({name} AS TEXT)"
 
 

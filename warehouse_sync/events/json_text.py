@@ -37,7 +37,8 @@ KEY = r'"[^"\\\x00-\x1f]*"'
 _ONE_DIGIT = (
     r"-?[0-9](?:\.[0-9]+)?[eE]\+?(?:[12][0-9]{2}|30[0-7])|-?1(?:\.(?:[0-6][0-9]*|7(?:[0-8][0-9]*)?))?[eE]\+?308"
 )
-NUMBER = rf"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE](?:\+?0*[0-9]{{1,2}}|-[0-9]+))?|{_ONE_DIGIT})"
+# The first alternative that matches is taken, so that the one with the longer exponent has to stand first.
+NUMBER = rf"(?:{_ONE_DIGIT}|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE](?:\+?0*[0-9]{{1,2}}|-[0-9]+))?)"
 _WORD = "true|false|null"
 SCALAR = f"(?:{STRING_NOT_NUL}|{NUMBER}|{_WORD})"
 _FAST_MEMBER = f"{KEY}{WS}:{WS}{SCALAR}{WS}"
@@ -65,6 +66,7 @@ KEY_OF_MEMBER = f"^{_LOOSE_STRING}"
 BEFORE_VALUE = f"^{_LOOSE_STRING}{WS}:{WS}"
 NO_MEMBERS = "[]::STRUCT(k VARCHAR, v VARCHAR)[]"
 
+_NO_NAN = rf'(?:[^"NI-]|-[0-9]|{_LOOSE_STRING})*'
 _NOT_NUL_ESCAPE = r"(?:[^\\]|\\[^u]|\\u(?:[^0]|0(?:[^0]|0(?:[^0]|0[^0]))))*"
 
 
@@ -86,6 +88,22 @@ def is_null(text: str) -> str:
 def is_nan(text: str) -> str:
     """True for the numbers that JSON has not, as VARIANT prints them."""
     return f"{text} IN ('NaN', 'Infinity', '-Infinity')"
+
+
+def holds_nan(text: str) -> str:
+    """True for text of a VARIANT with such a number anywhere in it."""
+    return f"(({_names_nan(text)}) AND {without_nan(text)} <> {text})"
+
+
+def without_nan(text: str) -> str:
+    """Text of a VARIANT with null for the numbers that JSON has not; inside of strings their names stay."""
+    # With one at the very end there is no rest, in which the search would begin anew in the middle of a string.
+    replaced = f"regexp_replace({text} || 'NaN', {quote(f'({_NO_NAN})(?:NaN|-?Infinity)')}, '\\1null', 'g')"
+    return f"CASE WHEN {_names_nan(text)} THEN {guarded(text, f'left({replaced}, -4)')} ELSE {text} END"
+
+
+def _names_nan(text: str) -> str:
+    return f"contains({text}, 'NaN') OR contains({text}, 'Infinity')"
 
 
 def starts_with(text: str, brackets: str) -> str:

@@ -18,11 +18,21 @@ from warehouse_sync.events import json_text
 from warehouse_sync.events.reasons import Note, Reason
 from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError, children, map_item_shape
 from warehouse_sync.events.sql import Check, Part, Text, concat, json_key, quote
-from warehouse_sync.events.types import Types, Value, invalid_utf8, json_source, map_entry, plain_text
+from warehouse_sync.events.types import (
+    Types,
+    Value,
+    invalid_utf8,
+    json_nan,
+    json_source,
+    map_entry,
+    may_hold_nan,
+    plain_text,
+)
 from warehouse_sync.values import Property
 
 if TYPE_CHECKING:
     from warehouse_sync.events.columns import Mapped
+    from warehouse_sync.events.faults import Faults
     from warehouse_sync.values import Model
 
 
@@ -131,16 +141,18 @@ class Properties:
         return [Text("{"), *first, *rest, Text("}")]
 
 
-def build_properties(model: Model, mapped: Mapped, types: Types) -> Properties:
-    """Reads the property columns and the `metadata` column of a model."""
+def build_properties(model: Model, mapped: Mapped, types: Types, faults: Faults) -> Properties:
+    """Reads the property columns and the `metadata` column of a model; `faults` takes what is wrong with them."""
     builder = _Builder(model, types, {}, [])
     for name, column in mapped.properties.items():
-        builder.add(name, column)
+        with faults.met():
+            builder.add(name, column)
     described = tuple(
         Property(name, one.column.name, one.column.shape.property_type) for name, one in builder.known.items()
     )
     if mapped.metadata is not None:
-        builder.open_metadata(mapped.metadata)
+        with faults.met():
+            builder.open_metadata(mapped.metadata)
     return Properties(tuple(builder.known.values()), tuple(builder.opened), described, model.nulls == "omit")
 
 
@@ -221,7 +233,7 @@ class _Builder:
             Check(Reason.JSON_MALFORMED, f"{bad} AND NOT {json_text.is_json(text)}", column.name, gate=bad),
             Check(Reason.JSON_TOO_DEEP, f"{bad} AND {json_text.is_json(text)}", column.name, gate=""),
         )
-        return Opened(column, members, checks, self.json_notes(text))
+        return Opened(column, members, checks, self.json_notes(column))
 
     def metadata_json(self, column: Column) -> Opened:
         """A `metadata` column of JSON text."""
@@ -241,10 +253,12 @@ class _Builder:
             checks.append(Check(Reason.NESTED_VALUE, f"{bad} AND {json} AND {opens}", column.name, gate=""))
         else:
             checks.append(Check(Reason.JSON_TOO_DEEP, f"{bad} AND {json} AND {opens}", column.name, gate=""))
-        return Opened(column, members, tuple(checks), self.json_notes(text), text)
+        return Opened(column, members, tuple(checks), self.json_notes(column), text)
 
-    def json_notes(self, text: str) -> tuple[tuple[Note, str], ...]:
-        return ((Note.NUL_REMOVED, json_text.guarded(text, json_text.escapes_nul(text))),)
+    def json_notes(self, column: Column) -> tuple[tuple[Note, str], ...]:
+        text = json_source(column)
+        removed = (Note.NUL_REMOVED, json_text.guarded(text, json_text.escapes_nul(text)))
+        return (removed, (Note.NAN_TO_NULL, json_nan(column))) if may_hold_nan(column) else (removed,)
 
     def flat(self, members: str) -> str:
         return json_text.flattened(members) if self.model.nested == "flatten" else members

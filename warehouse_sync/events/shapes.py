@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
@@ -42,6 +43,8 @@ class Shape(Enum):
 
 
 NESTED = frozenset({Shape.STRUCT, Shape.MAP, Shape.LIST, Shape.JSON, Shape.VARIANT})
+SEMI_STRUCTURED = frozenset({"VARIANT", "OBJECT", "ARRAY"})
+"""Native types whose JSON text is made by the warehouse: numbers in there may be NaN and infinite."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def shape_of(type_: pa.DataType, native: str = "") -> Shape:
     """The shape of an Arrow type; `UnsupportedTypeError` when there is none."""
     import pyarrow.types as t
 
-    if native in {"VARIANT", "OBJECT", "ARRAY"}:
+    if native in SEMI_STRUCTURED:
         textual = t.is_string(type_) or t.is_large_string(type_) or t.is_string_view(type_)
         return Shape.JSON if textual else Shape.VARIANT
     if native in _NATIVE_SHAPES:
@@ -164,6 +167,11 @@ def children(column: Column) -> dict[str, Column]:
 def column_of(field: pa.Field, sql: str, name: str = "") -> Column:
     """A returned column, or with `name` a part of the column of that name; UnsupportedTypeError names it."""
     native, name = native_type(field), name or field.name
+    if re.search(r"\bTUPLE\(", native):
+        raise UnsupportedTypeError(
+            f"{name!r}: a STRUCT whose fields have no names cannot be sent; name them ({{'a': 1}}, struct_pack), or"
+            " cast it to text"
+        )
     try:
         return Column(name, field.type, shape_of(field.type, native), sql, native)
     except UnsupportedTypeError as error:
@@ -173,6 +181,23 @@ def column_of(field: pa.Field, sql: str, name: str = "") -> Column:
 def child_of(field: pa.Field, sql: str, parent: Column) -> Column:
     """A value inside a column, under the name of that column."""
     return column_of(field, sql, parent.name)
+
+
+def leaves(column: Column) -> Iterator[tuple[str, Column]]:
+    """The values inside a column that hold no others, each with the way to it: names, and kinds of containers."""
+    if column.shape is Shape.STRUCT or column.shape is Shape.UNION:
+        inner = [column.type.field(i) for i in range(column.type.num_fields)]
+    elif column.shape is Shape.MAP:
+        inner = [column.type.key_field, column.type.item_field]
+    elif column.shape is Shape.LIST:
+        inner = [column.type.value_field]
+    else:
+        yield "", column
+        return
+    for field in inner:
+        name = field.name if column.shape in {Shape.STRUCT, Shape.UNION} else ""
+        for way, leaf in leaves(child_of(field, "", column)):
+            yield f"{column.shape.value[0]} {name}/{way}", leaf
 
 
 def map_item_shape(column: Column) -> Shape:

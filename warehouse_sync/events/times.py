@@ -20,7 +20,7 @@ from warehouse_sync.values import Model, iso_utc
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
 LOCAL = f"{_DATE}(?:[T ]{_TIME})?"
-ZONED = f"{_DATE}[T ]{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)"
+ZONED = f"{_DATE}[T ]{_TIME}(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 
 
 @dataclass(frozen=True)

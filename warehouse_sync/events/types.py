@@ -12,7 +12,8 @@ What each value becomes:
   ones end in `Z`; nanoseconds are cut off; infinite ones, and years outside 1 to 9999, are null and noted;
 * JSON and VARIANT text: a scalar is sent as that scalar (numbers as the text they are), JSON null is NULL; an object,
   an array and text that is no JSON are sent as a JSON string; inside other values it is text like any other unless
-  Arrow says that it is JSON. DuckDB's own VARIANT is printed by DuckDB, which drops a decimal's last zeros;
+  Arrow says that it is JSON. DuckDB's own VARIANT is printed by DuckDB, which drops a decimal's last zeros; NaN and
+  infinities in a VARIANT are null, noted;
 * STRUCT, MAP, LIST, ARRAY: a JSON string of the object or array built from the above. UNION: its member's value.
 
 Only casts and functions that cannot fail are used on a bare value, and what fails on bytes that are not UTF-8 (`trim`,
@@ -26,7 +27,15 @@ from dataclasses import dataclass, replace
 
 from warehouse_sync.events import json_text
 from warehouse_sync.events.reasons import Note
-from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError, child_of, children
+from warehouse_sync.events.shapes import (
+    NESTED,
+    SEMI_STRUCTURED,
+    Column,
+    Shape,
+    UnsupportedTypeError,
+    child_of,
+    children,
+)
 from warehouse_sync.events.sql import Part, Text, any_of, concat, json_key, quote
 
 MAX_DOUBLE_INTEGER = 2**53
@@ -217,20 +226,34 @@ def _timestamp(types: Types, column: Column, _depth: int) -> Value:
 
 
 def json_source(column: Column) -> str:
-    """The JSON text of a JSON or VARIANT column."""
+    """The JSON text of a JSON or VARIANT column, in the latter null for NaN and infinities."""
+    text = _told_text(column)
+    return json_text.without_nan(text) if may_hold_nan(column) else text
+
+
+def json_nan(column: Column) -> str:
+    """True when such a number became null."""
+    text = _told_text(column)
+    return json_text.holds_nan(text) if may_hold_nan(column) else json_text.is_nan(text)
+
+
+def may_hold_nan(column: Column) -> bool:
+    """True when the warehouse made the JSON text of a column."""
+    return column.shape is Shape.VARIANT or column.native in SEMI_STRUCTURED
+
+
+def _told_text(column: Column) -> str:
     return f"to_json({column.sql})::varchar" if column.shape is Shape.VARIANT else f"{column.sql}::varchar"
 
 
 def _json(_types: Types, column: Column, depth: int) -> Value:
-    text = json_source(column)
+    text, nan = json_source(column), (Note.NAN_TO_NULL, json_nan(column))
     if depth:
         json = f"CASE WHEN {json_text.is_json(text)} THEN {text} ELSE {clean_json(text)} END"
-        return Value(json, f"{column.sql} IS NOT NULL", text, invalid_utf8(text))
+        inside = (nan,) if may_hold_nan(column) else ()
+        return Value(json, f"{column.sql} IS NOT NULL", text, invalid_utf8(text), inside)
     json = json_text.scalar_or_string(text, clean_json(text))
-    notes = (
-        (Note.NUL_REMOVED, json_text.has_nul(text, has_nul(text))),
-        (Note.NAN_TO_NULL, json_text.is_nan(text)),
-    )
+    notes = ((Note.NUL_REMOVED, json_text.has_nul(text, has_nul(text))), nan)
     return Value(json, f"{json} IS NOT NULL", text, invalid_utf8(text), notes)
 
 

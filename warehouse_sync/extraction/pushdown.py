@@ -11,7 +11,7 @@ from warehouse_sync.changes import pushdown
 from warehouse_sync.changes.pushdown import Comparison, Value
 from warehouse_sync.context import RunContext
 from warehouse_sync.events.columns import Mapped, map_columns
-from warehouse_sync.events.shapes import NESTED, Column, Shape, native_type
+from warehouse_sync.events.shapes import NESTED, Column, Shape, leaves, native_type
 from warehouse_sync.extraction.prepare import Prepared
 from warehouse_sync.merge import check_inside, check_whole
 from warehouse_sync.values import CursorKind, CursorValue, Model
@@ -68,9 +68,10 @@ def compare_inside(
     )
     if asked.everything:
         asked = replace(asked, leave=(), settled=())
-    row = replace(
-        prepared.encoding.row, key_hash=name_literal(pushdown.KEY), row_hash=name_literal(pushdown.ROW), older={}
-    )
+    own = prepared.encoding.row
+    # What is no key here has a hash there all the same.
+    key_hash = f"CASE WHEN ({own.key}) IS NOT NULL THEN {name_literal(pushdown.KEY)} END"
+    row = replace(own, key_hash=key_hash, row_hash=name_literal(pushdown.ROW), older={})
     told = replace(prepared, encoding=replace(prepared.encoding, row=row))
     return Inside(pushdown.statement(asked), told, merged)
 
@@ -107,10 +108,14 @@ def _comparison(prepared: Prepared, mapped: Mapped, warehouse: Warehouse) -> Com
     sent = {name: column for name, column in _sent(mapped).items() if column.name not in skipped}
     omitted = "n" if model.nulls == "omit" else "N"
     values = [
-        _value(fields[column.name], "N" if name in mapped.fields else omitted) for name, column in sorted(sent.items())
+        replace(
+            _value(fields[column.name], "N" if name in mapped.fields else omitted),
+            with_json=warehouse.dialect == "duckdb" and _is_ambiguous(column),
+        )
+        for name, column in sorted(sent.items())
     ]
-    shapes = {column.shape for column in sent.values()}
-    naive = any(column.shape is Shape.TIMESTAMP and column.type.tz is None for column in sent.values())
+    shapes, snowflake = {column.shape for column in sent.values()}, warehouse.dialect == "snowflake"
+    naive = any(_is_naive(leaf) for column in sent.values() for _, leaf in leaves(column))
     return Comparison(
         dialect=warehouse.dialect,
         model=prepared.sql,
@@ -118,7 +123,10 @@ def _comparison(prepared: Prepared, mapped: Mapped, warehouse: Warehouse) -> Com
         key=tuple(_value(fields[name]) for name in mapped.named(model.unique_key, "unique_key")),
         values=tuple(values),
         digest=pushdown.digest(
-            [(name, column.shape.property_type) for name, column in sent.items()],
+            [
+                (name, column.shape.property_type, *_form(column, mapped, zones=naive and snowflake))
+                for name, column in sent.items()
+            ],
             model.nested if shapes & NESTED else "",
             prepared.timezone if naive else "",
         ),
@@ -127,6 +135,31 @@ def _comparison(prepared: Prepared, mapped: Mapped, warehouse: Warehouse) -> Com
         events=not model.event.is_identify,
         count_gone=model.event.is_identify and prepared.reads_all,
     )
+
+
+def _form(column: Column, mapped: Mapped, *, zones: bool) -> list[str]:
+    """What tells a column from one of another type, the same Userpilot type and the same texts; empty for plain ones.
+
+    Members of `metadata` are the same in JSON and in text. `zones`: the texts of times do not show whether they have a
+    zone, and not all of them have the same.
+    """
+    if column.shape is Shape.TIMESTAMP:
+        return ["zone"] if zones and not _is_naive(column) else []
+    if column == mapped.metadata and column.shape in {Shape.JSON, Shape.TEXT}:
+        return []
+    if column.shape in NESTED or column.shape is Shape.UNION:
+        return [way + leaf.shape.value[0] + (" naive" if _is_naive(leaf) else "") for way, leaf in leaves(column)]
+    return []
+
+
+def _is_naive(column: Column) -> bool:
+    return column.shape is Shape.TIMESTAMP and column.type.tz is None
+
+
+def _is_ambiguous(column: Column) -> bool:
+    """True for values of which DuckDB's text does not tell 1 from '1'."""
+    inside = {leaf.shape for _, leaf in leaves(column)}
+    return Shape.VARIANT in inside or any(f"{Shape.UNION.value[0]} " in way for way, _ in leaves(column))
 
 
 def _sent(mapped: Mapped) -> dict[str, Column]:

@@ -1,8 +1,11 @@
 """Rows of a DBAPI driver into Arrow: a type for each column, and the columns under those types.
 
 A column's type follows from what the driver says about it where that is enough, and otherwise from the values of the
-first rows. Integers, floats and decimals may mix; whatever else does not fit its column's type is an error that asks
-for a CAST.
+first rows. Then all later values have to be of the Python types that these were taken for: Arrow alone would cut off
+fractions and times of day. Whatever is of another type is an error that asks for a CAST.
+
+Floats and decimals are sent as the digits that they have, in the same column as integers: SQLite holds the 10.00 of a
+NUMERIC column as an integer, and what is sent of it may not depend on what other rows hold.
 """
 
 from __future__ import annotations
@@ -11,17 +14,19 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, hinted, stored_schema
+from warehouse_sync.warehouses.base import NATIVE_TYPE, NUMBER_AS_TEXT, UNTOLD, hinted, stored_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _INT64 = range(-(2**63), 2**63)
+_PYTHON = b"python"
+"""In the metadata of a field whose type was read from values: the Python types that its values may have."""
+_BOTH_ZONES = "timestamps with and without a zone"
 
 
 def field_of(name: str, values: Sequence[Any]) -> pa.Field | None:
@@ -31,8 +36,21 @@ def field_of(name: str, values: Sequence[Any]) -> pa.Field | None:
         return None
     for accepted, build in _rules():
         if kinds <= accepted:
-            return build(name, [value for value in values if value is not None])
+            field = build(name, [value for value in values if value is not None])
+            return _held_to(field, accepted)
     raise _mixed(name, kinds)
+
+
+def untold(name: str) -> pa.Field:
+    """The field of a column whose type nobody told, and no value either."""
+    import pyarrow as pa
+
+    return _held_to(pa.field(name, pa.string(), metadata={UNTOLD: b""}), {str})
+
+
+def _held_to(field: pa.Field, accepted: set[type]) -> pa.Field:
+    names = ",".join(sorted(kind.__name__ for kind in accepted))
+    return field.with_metadata({**(field.metadata or {}), _PYTHON: names.encode()})
 
 
 def numbers(name: str) -> pa.Field:
@@ -52,8 +70,7 @@ def _rules() -> list[tuple[set[type], Callable[[str, Sequence[Any]], pa.Field]]]
 
     return [
         ({bool}, of(pa.bool_())),
-        ({int, bool}, _integer),
-        ({int, bool, float}, of(pa.float64())),
+        ({int}, _integer),
         ({int, float, Decimal}, lambda name, _values: numbers(name)),
         ({str}, of(pa.string())),
         ({datetime}, _timestamp),
@@ -75,10 +92,15 @@ def _integer(name: str, values: Sequence[Any]) -> pa.Field:
 def _timestamp(name: str, values: Sequence[Any]) -> pa.Field:
     import pyarrow as pa
 
-    aware = {value.tzinfo is not None for value in values}
+    aware = _zones(values)
     if len(aware) > 1:
-        raise _mixed(name, {datetime}, "timestamps with and without a zone")
+        raise _mixed(name, {datetime}, _BOTH_ZONES)
     return pa.field(name, pa.timestamp("us", tz="UTC" if aware.pop() else None))
+
+
+def _zones(values: Sequence[Any]) -> set[bool]:
+    """Whether the moments among the values carry a zone: both, one or none of the two."""
+    return {value.tzinfo is not None for value in values if value is not None}
 
 
 def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -95,22 +117,37 @@ def array_of(values: Sequence[Any], field: pa.Field, type_: pa.DataType) -> pa.A
     """One column's values under its type. Raises WarehouseError, which names no value."""
     import pyarrow as pa
 
-    hint = (field.metadata or {}).get(NATIVE_TYPE, b"").decode()
+    metadata = field.metadata or {}
+    hint, accepted = (metadata.get(key, b"").decode() for key in (NATIVE_TYPE, _PYTHON))
+    if accepted:
+        _check(values, field, accepted.split(","))
     try:
         if hint or type_ == pa.string():
-            return _texts(values, hint, is_number=type_ != field.type)
+            return _texts(values, hint)
         return pa.array(values, type_)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         pass
-    if is_time(type_):
+    if is_time(type_) and not accepted:
         # MySQL's zero dates come as text; they are no moment, and NULL is what a strict server would hold.
-        kept = date if pa.types.is_date(type_) else datetime
-        values = [value if isinstance(value, kept) else None for value in values]
+        values = [None if isinstance(value, str) else value for value in values]
     try:
         return pa.array(values, type_)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         kinds = {type(value) for value in values} - {type(None)}
         raise _mixed(field.name, kinds, f"values that do not fit {type_}") from None
+
+
+def _check(values: Sequence[Any], field: pa.Field, accepted: Sequence[str]) -> None:
+    """Raises WarehouseError for a value of another Python type than those for which the column's type was chosen."""
+    import pyarrow.types as t
+
+    kinds = set(map(type, values)) - {type(None)}
+    late = {kind for kind in kinds if kind.__name__ not in accepted}
+    if late:
+        real = " (of SQLite's numbers: AS REAL)" if late == {float} and "int" in accepted else ""
+        raise _mixed(field.name, late, f"values that do not fit {field.type}, the type of its first rows", real)
+    if t.is_timestamp(field.type) and _zones(values) - {field.type.tz is not None}:
+        raise _mixed(field.name, kinds, _BOTH_ZONES)
 
 
 def is_time(type_: pa.DataType) -> bool:
@@ -120,11 +157,10 @@ def is_time(type_: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
 
 
-def _texts(values: Sequence[Any], hint: str, *, is_number: bool) -> pa.Array:
+def _texts(values: Sequence[Any], hint: str) -> pa.Array:
+    """Of numbers these are the digits that the engine prints of the same float; of what is no number, its name."""
     import pyarrow as pa
 
-    if is_number:
-        return pa.array([None if value is None else _digits(value) for value in values], pa.string())
     if hint == "JSON":
         return pa.array([_json(value) for value in values], pa.string())
     if hint:
@@ -140,22 +176,16 @@ def _bytes(value: Any) -> Any:
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
-def _digits(value: Any) -> str | None:
-    """A number as JSON writes it; NaN and infinities are NULL."""
-    finite = value.is_finite() if isinstance(value, Decimal) else isfinite(value)
-    return str(value) if finite else None
-
-
 def _json(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def _mixed(name: str, kinds: set[type], what: str = "") -> WarehouseError:
+def _mixed(name: str, kinds: set[type], what: str = "", more: str = "") -> WarehouseError:
     found = what or "values of several types"
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     return WarehouseError(
         f"the column {name!r} holds {found} (Python: {names})",
-        hint="CAST it in the model, so that every row has the same type.",
+        hint=f"CAST it in the model, so that every row has the same type{more}.",
     )

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.errors import ConnectionLost, WarehouseError
 from warehouse_sync.warehouses import python_values
 from warehouse_sync.warehouses.base import (
-    UNTOLD,
     Engine,
     Source,
     dialect_of_url,
@@ -26,7 +25,7 @@ from warehouse_sync.warehouses.base import (
     stored_schema,
 )
 from warehouse_sync.warehouses.cancel import Canceller
-from warehouse_sync.warehouses.duckdb import explain
+from warehouse_sync.warehouses.duckdb_errors import explain
 from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 from warehouse_sync.warehouses.sqlalchemy_errors import connecting, reading
 
@@ -195,13 +194,9 @@ class SqlAlchemyWarehouse:
 
     def _rare(self, sql: str, name: str) -> pa.Field:
         """The field of a column that is NULL in all of the first rows; text when it is NULL everywhere."""
-        import pyarrow as pa
-
         quoted = self.quote(name)
         _, rows = self._fetch(f"SELECT {quoted} FROM (\n{sql}\n) AS model WHERE {quoted} IS NOT NULL", 1)
-        return python_values.field_of(name, [row[0] for row in rows]) or pa.field(
-            name, pa.string(), metadata={UNTOLD: ""}
-        )
+        return python_values.field_of(name, [row[0] for row in rows]) or python_values.untold(name)
 
     def _own_names(self, sql: str, names: list[str]) -> list[str]:
         """The columns as the query itself names them. SQLite calls the second `id` of a subquery `id:1`: where a name

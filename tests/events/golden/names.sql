@@ -118,3 +118,8 @@ select 'u' as user_id, 'e' as event_name, timestamp '2026-01-01' as inserted_at,
 -- event: identify_user
 select 'u1' as user_id, 1 as "it's", 2 as "100% ""sure""", 3 as "ü\n", 4 as " ", 5 as "warehouse_sync.v0";
 --> {"event_type":"identify_user","source":"backend-http-import","user_id":"u1","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"it's":1,"100% \"sure\"":2,"ü\\n":3," ":4,"warehouse_sync.v0":5}}
+
+-- # names that only Unicode's folding of case makes equal are several
+-- event: identify_user
+select 'u1' as user_id, 1 as "ß", 2 as "SS", 'x' as "ſource";
+--> {"event_type":"identify_user","source":"backend-http-import","user_id":"u1","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"ß":1,"SS":2,"ſource":"x"}}

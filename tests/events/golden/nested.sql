@@ -176,3 +176,27 @@ select 'u1' as user_id, '1'::json as tags;
 -- event: identify_user
 select 'u1' as user_id, map {[1]: 2} as odd;
 --> error: column 'odd': a MAP with nested keys cannot be sent; cast it to text, or exclude it
+
+-- # VARIANT: NaN and infinities inside are null, in strings they stay
+-- event: identify_user
+select * from (values ('u1', {'a': 'nan'::double, 'b': ['inf'::double, 1, '-inf'::double]}::variant), ('u2', {'NaN': ',NaN]', 'b': '"-Infinity'}::variant), ('u3', {'x': '-NaN:', 'n': -1, 'I': 'nan'::float, 'y': 'NaN'}::variant)) t(user_id, v);
+--> (nan_to_null) {"event_type":"identify_user","source":"backend-http-import","user_id":"u1","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"v":"{\"a\":null,\"b\":[null,1.0,null]}"}}
+--> {"event_type":"identify_user","source":"backend-http-import","user_id":"u2","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"v":"{\"NaN\":\",NaN]\",\"b\":\"\\\"-Infinity\"}"}}
+--> (nan_to_null) {"event_type":"identify_user","source":"backend-http-import","user_id":"u3","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"v":"{\"I\":null,\"n\":-1,\"x\":\"-NaN:\",\"y\":\"NaN\"}"}}
+
+-- # VARIANT: NaN in metadata
+-- event: identify_user
+select * from (values ('u1', {'a': 'nan'::double, 'b': 1}::variant), ('u2', {'a': 1.5::double, 'b': 1}::variant)) t(user_id, metadata);
+--> (nan_to_null) {"event_type":"identify_user","source":"backend-http-import","user_id":"u1","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"a":null,"b":1}}
+--> {"event_type":"identify_user","source":"backend-http-import","user_id":"u2","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"a":1.5,"b":1}}
+
+-- # VARIANT: NaN further in, and flattened
+-- event: identify_user
+-- nested: flatten
+select 'u1' as user_id, {'a': {'b': 'nan'::double}}::variant as v, {'s': ['inf'::double::variant]} as st;
+--> (nan_to_null) {"event_type":"identify_user","source":"backend-http-import","user_id":"u1","inserted_at":"2026-06-01T12:00:00.000000","metadata":{"st.s":"[null]","v.a.b":null}}
+
+-- # a STRUCT without names
+-- event: identify_user
+select 'u1' as user_id, [row(1, 'x')] as st;
+--> error: column 'st': a STRUCT whose fields have no names cannot be sent; name them ({'a': 1}, struct_pack), or cast it to text

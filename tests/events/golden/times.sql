@@ -107,3 +107,13 @@ select 'u' as user_id, 'e' as event_name, 1767225600 as inserted_at;
 -- event: track
 select 'u' as user_id, 'e' as event_name, true as inserted_at;
 --> error: column 'inserted_at' is BOOLEAN, and inserted_at has to be a timestamp, a date or ISO text
+
+-- # offsets that no clock has
+-- event: identify_user
+select row_number() over () as user_id, * from (values ('2026-01-01T01:02:03+23:59'), ('2026-01-01T01:02:03-0130'), ('2026-01-01T01:02:03+24:00'), ('2026-01-01T01:02:03+02:60'), ('2026-01-01T01:02:03-99:99'), ('2026-01-01T01:02:03+99')) t(inserted_at);
+--> {"event_type":"identify_user","source":"backend-http-import","user_id":"1","inserted_at":"2025-12-31T01:03:03.000000","metadata":{}}
+--> {"event_type":"identify_user","source":"backend-http-import","user_id":"2","inserted_at":"2026-01-01T02:32:03.000000","metadata":{}}
+--> invalid: inserted_at_unreadable
+--> invalid: inserted_at_unreadable
+--> invalid: inserted_at_unreadable
+--> invalid: inserted_at_unreadable
