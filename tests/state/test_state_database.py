@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from warehouse_sync.errors import DiskError, LocalStateLost, StateError
 from warehouse_sync.state import database as database_module
 from warehouse_sync.state.database import open_database
+from warehouse_sync.state.lifecycle import BatchState
 from warehouse_sync.state.store import open_store
 from warehouse_sync.state.tables import REVISION, VERSION_TABLE, batches, metadata
 
@@ -122,6 +123,52 @@ def test_a_store_of_the_first_layout_keeps_what_it_holds(store_url: str, monkeyp
         assert {column["name"] for column in inspect(connection).get_columns("batches")} == set(batches.columns.keys())
         found = connection.execute(text("SELECT cursor_fingerprint FROM models ORDER BY id")).scalars().all()
         assert found == ["f1", None]
+
+
+def test_a_store_of_layout_0003_is_mended(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+
+    upgrade = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _target: upgrade(config, "0003"))
+        old = open_database(store_url)
+    now, sha = "'2026-01-01 00:00:00.000000+00:00'", "'ab'"
+    statements = [
+        f"INSERT INTO pipelines VALUES (1, 'prod', 'home', 9, 9, {now})",
+        f"INSERT INTO runs VALUES (1, 1, 'run', '{{}}', '0', {now}, NULL, NULL, NULL)",
+        "INSERT INTO models (id, pipeline_id, name, merged_seq) VALUES (1, 1, 'm', 3), (2, 1, 'n', 0)",
+        "INSERT INTO windows (id, run_id, model_id, event, kind, state, unique_key, fingerprint, started_at,"
+        " cursor_kind, cursor_from)"
+        f" VALUES (1, 1, 1, 'track', 'incremental', 'settled', '[]', 'f', {now}, 'integer', '7'),"
+        f" (2, 1, 1, 'track', 'incremental', 'ready', '[\"id\"]', 'f', {now}, 'integer', '7')",
+        f"INSERT INTO destinations VALUES (1, 1, 'o', NULL, 'k', {now})",
+        *(
+            "INSERT INTO jobs (id, pipeline_id, run_id, destination_id, number, filename, sha256, rows, bytes, state,"
+            f" intended_at) VALUES ({id_}, 1, 1, 1, {id_}, 'f', {sha}, 1, 1, '{state}', {now})"
+            for id_, state in ((1, "completed"), (2, "intent"), (3, "held"))
+        ),
+        "INSERT INTO batches (id, window_id, job_id, number, name, rows, bytes, sha256, state, split, delivery_seq)"
+        f" VALUES (1, 1, 1, 1, 'b1', 1, 1, {sha}, 'delivered', false, 4), (2, 2, NULL, 1, 'b2', 1, 1, {sha}, 'sealed',"
+        " false, NULL)",
+        "INSERT INTO job_batches VALUES (1, 1, 0)",
+        *(
+            "INSERT INTO rejects (id, model_id, window_id, first_run, last_run, batch_name, key, key_hash, row_hash,"
+            f" kind, reasons, state, opened_at) VALUES ({id_}, 1, 1, 1, 1, '', {key}, '{id_}', '{id_}', 'invalid',"
+            f" '[\"user_id_missing\"]', 'open', {now})"
+            for id_, key in ((1, "'  '"), (2, "'k'"))
+        ),
+    ]
+    with old.engine.execution_options(writes=True).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    old.close()
+    with open_store(store_url) as store:
+        assert [one.read_from.text if one.read_from else None for one in store.windows("prod")] == ["7", None]
+        assert [one.name for one in store.mergeable("prod", "m")] == ["b1"]
+        assert store.mergeable("prod", "n") == []
+        assert [str(one.state) for one in store.jobs("prod")] == ["completed", "lost", "failed"]
+        assert [(one.key, one.key_hash is None) for one in store.rejects("prod")] == [(None, True), ("k", False)]
+        assert [one.name for one in store.batches("prod", states=[BatchState.SEALED])] == ["b2"]
 
 
 def test_a_new_sqlite_store_is_private_and_durable(sqlite_url: str) -> None:

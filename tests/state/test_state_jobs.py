@@ -32,6 +32,7 @@ def test_a_job_from_intent_to_completion(world: Any) -> None:
     assert window.id == batches[0].window_id
     job = world.store.job(job.id)
     assert (job.state, job.total_rows, job.answer) == (JobState.COMPLETED, 14, {"status": "completed"})
+    assert job.remote_status == "completed"
     assert states(world, batches) == ["delivered", "delivered"]
     assert [one.job_id for one in world.store.job_batches(job.id)] == [job.id, job.id]
 

@@ -156,6 +156,13 @@ def test_the_lock_file_lies_beside_the_store(tmp_path: Path) -> None:
     assert lock_path("postgresql+psycopg://a/b", "prod") is None
 
 
+def test_two_links_to_one_store_are_one_lease(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "state.db")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    urls = [f"sqlite:///{tmp_path}/{name}" for name in ("state.db", "link.db", "folder/state.db", "folder/link.db")]
+    assert {lock_path(url, "prod") for url in urls} == {tmp_path / "state.db.prod.lock"}
+
+
 def test_a_lock_file_that_was_deleted_is_noticed(sqlite_url: str) -> None:
     open_database(sqlite_url).close()
     path = lock_path(sqlite_url, "prod")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from warehouse_sync.errors import DestinationError, StateError
+from warehouse_sync.state.lifecycle import IN_FLIGHT, JobState
 from warehouse_sync.state.rows import NewWindow, ResetReport
 from warehouse_sync.state.store import Store, _known
 from warehouse_sync.values import EventType
@@ -133,11 +134,17 @@ def test_reset_of_one_model_keeps_the_others(world: Any, reject: Any) -> None:
     world.window("users")
 
 
-def test_a_job_whose_models_were_all_reset_can_still_be_followed(world: Any) -> None:
-    batches = world.sealed()
-    job = world.accepted(batches)
+@pytest.mark.parametrize("state", [JobState.INTENT, JobState.ACCEPTED, JobState.HELD])
+def test_a_job_whose_models_were_all_reset_is_over(world: Any, state: JobState) -> None:
+    job = (world.intend if state is JobState.INTENT else world.accepted)(world.sealed())
+    if state is JobState.HELD:
+        world.store.hold(job.id, reason="nobody knows")
     world.store.by_hand.reset("prod", "users")
-    assert world.store.complete(job.id, answer={}, total_rows=None) == []
+    found = world.store.job(job.id)
+    assert found.state is (JobState.LOST if state is JobState.INTENT else JobState.FAILED)
+    assert found.ended_at is not None
+    assert world.store.jobs("prod", states=IN_FLIGHT | {JobState.HELD}) == []
+    world.deliver(world.sealed())
 
 
 def test_reset_of_a_pipeline_keeps_the_other_pipelines_and_the_runs(world: Any, reject: Any) -> None:

@@ -76,6 +76,12 @@ def test_equal_rows_without_a_key_are_one_reject(world: Any, reject: Any) -> Non
     assert len(world.store.open_rejects("prod", "users")) == 2
 
 
+def test_rejects_of_some_keys(world: Any, reject: Any) -> None:
+    meet(world, reject(1, "k1"), reject(2, "k2"), reject(3, "k1"), reject(4, None))
+    assert [one.row_hash[-1] for one in world.store.rejects("prod", model="users", keys=("k1", "k9"))] == [1, 3]
+    assert world.store.rejects("prod", keys=()) == []
+
+
 def test_models_do_not_share_rejects(world: Any, reject: Any) -> None:
     assert meet(world, reject(1)) == 1
     assert meet(world, reject(1), model="companies") == 1

@@ -36,7 +36,7 @@ class ByHand:
         """
         with self._database.write() as connection:
             report = _pipelines.reset_report(connection, pipeline, model)
-            _pipelines.reset(connection, pipeline, model)
+            _pipelines.reset(connection, pipeline, model, self._clock())
             return report
 
     def set_cursor(self, pipeline: str, model: str, cursor: CursorValue) -> None:
@@ -77,7 +77,7 @@ class ByHand:
             if _pipelines.list_pipelines(connection, new):
                 if not _pipelines.is_replaceable(connection, new):
                     raise UsageError(f"the state store knows a pipeline `{new}` already")
-                _pipelines.replace(connection, new, old)
+                _pipelines.replace(connection, new, old, self._clock())
             connection.execute(update(pipelines).where(pipelines.c.name == old).values(name=new))
 
     def unlock(self, pipeline: str) -> bool:

@@ -6,6 +6,7 @@ queue instead of failing half-way. PostgreSQL: everything lives in the schema `w
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.pool import StaticPool
 
 from warehouse_sync.errors import DiskError, LocalStateLost, StateError, WarehouseSyncError
+from warehouse_sync.rights import chown, refusal
 from warehouse_sync.state.lifecycle import IllegalMove
 from warehouse_sync.state.tables import REVISION, SCHEMA, VERSION_TABLE, metadata
 
@@ -36,7 +38,9 @@ WAITS = {
 }
 # Any number will do, as long as every process that migrates takes the same one.
 MIGRATION_LOCK = 7_730_114_501
-MAY_WRITE = "This user must be able to write to that file and its folder, even to look. Did another user make them?"
+MAY_WRITE = "This user must be able to write to that file and its folder, even to look."
+UNUSABLE = ("readonly", "unable to open", "is full", "disk I/O")
+"""Words of SQLite where the file system refuses; which refusal it is they do not say."""
 CHANGED_BY_HAND = "Restore the store from a backup; it was changed by something else."
 MEMORY = make_url("sqlite://")
 
@@ -106,6 +110,8 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
     except DBAPIError as error:
         database.close()
         reason = _reason(error)
+        if _is_file(parsed) and any(word in reason for word in UNUSABLE):
+            _check_place(Path(parsed.database or ""))
         raise StateError(f"{where}: cannot use the state store: {reason}", hint=_hint(parsed, reason)) from None
     except BaseException:
         database.close()
@@ -114,8 +120,10 @@ def open_database(url: str, *, read_only: bool = False) -> Database:
 
 
 def check_rights(url: str) -> None:
-    """Raise StateError where the user of a server may not make the store, or not write to it; changes nothing."""
+    """Raise StateError where this user may not make the store, or not write to it; changes nothing."""
     parsed = _parse(url)
+    if _is_file(parsed):
+        _check_place(Path(parsed.database or ""))
     if parsed.get_backend_name() != "postgresql":
         return
     where = _where(parsed)
@@ -198,6 +206,7 @@ def _is_there(path: Path, where: str) -> bool:
     try:
         return path.exists()
     except OSError as error:
+        _check_place(path)
         raise StateError(f"{where}: cannot use the state store: {error.strerror}", hint=MAY_WRITE) from None
 
 
@@ -209,10 +218,55 @@ def _create_file(path: Path, where: str) -> None:
         with suppress(FileExistsError):  # another process was faster
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
+        _check_place(path, "make")
         raise StateError(
             f"{where}: cannot make the state store: {error.strerror}",
             hint="state.url must name a file in a folder that this user may write to.",
         ) from None
+
+
+def _check_place(path: Path, verb: str = "use") -> None:
+    """Raise StateError for the disk or the files of an SQLite store when they cannot be written, even to look."""
+    path = path.absolute()
+    folder = next(above for above in path.parents if os.access(above, os.F_OK))
+    if not folder.is_dir():
+        raise StateError(
+            f"{path}: cannot {verb} the state store: {folder} is a file", hint="Let state.url name a file in a folder."
+        )
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY:
+        raise StateError(
+            f"{path}: cannot {verb} the state store: Read-only file system",
+            hint="Mount it for writing, or point state.url at another place; SQLite writes there even to look.",
+        )
+    if not disk.f_bavail or (disk.f_files and not disk.f_favail):
+        raise StateError(
+            f"{path}: cannot {verb} the state store: No space left on device",
+            hint="Make room on that disk (bytes, or files: `df -i`), and run again; SQLite writes there even to look.",
+        )
+    closed = _closed(path, folder)
+    if closed:
+        way = f"give {'it' if len(closed) == 1 else 'them'} to this one: {chown(*closed, deep=closed[0] == folder)}"
+        if folder != path.parent:
+            way = "point state.url at a folder of this one"
+        raise StateError(
+            f"{path}: cannot {verb} the state store: {refusal(closed[0])}", hint=f"Run as that user, or {way}."
+        )
+
+
+def _closed(path: Path, folder: Path) -> list[Path]:
+    """What of a store this user may not write to: the nearest folder that is there, or files in it."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [folder]
+    if folder != path.parent:
+        return []
+    return [file for file in _files(path) if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK)]
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of an SQLite store: its own, those that SQLite puts beside it, and the locks of its runs."""
+    beside = [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm", "-journal")]
+    return [*beside, *sorted(path.parent.glob(f"{glob.escape(path.name)}.*.lock"))]
 
 
 def _engine(url: URL, *, read_only: bool) -> Engine:

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, text, update
 
 from warehouse_sync.state import pipelines, rejects, windows
 from warehouse_sync.state.lifecycle import (
-    IN_FLIGHT,
     UNSETTLED_BATCHES,
     BatchState,
     IllegalMove,
@@ -19,7 +18,7 @@ from warehouse_sync.state.lifecycle import (
 )
 from warehouse_sync.state.moves import BATCH, JOB, move
 from warehouse_sync.state.rows import Batch, Job, JobHistory, NewJob, NewReject, RunHistory
-from warehouse_sync.state.tables import batches, job_batches, jobs, models
+from warehouse_sync.state.tables import IN_FLIGHT_JOBS, batches, job_batches, jobs, models
 from warehouse_sync.state.tables import pipelines as pipeline_table
 from warehouse_sync.state.tables import windows as window_table
 
@@ -38,10 +37,15 @@ def job(connection: Connection, job_id: int) -> Job | None:
 
 def list_jobs(connection: Connection, pipeline: str, states: Iterable[JobState] | None, limit: int | None) -> list[Job]:
     """Jobs in the order of their intents; with `limit`, the newest ones."""
-    statement = _select_jobs().where(pipeline_table.c.name == pipeline)
+    owner = select(pipeline_table.c.id).where(pipeline_table.c.name == pipeline).scalar_subquery()
+    statement = _select_jobs().where(jobs.c.pipeline_id == owner)
     if states is not None:
-        statement = statement.where(jobs.c.state.in_(list(states)))
-    rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit)).all()
+        wanted = frozenset(states)
+        # One condition on all open jobs leads to their index; by the pipeline's, every job would be looked at.
+        statement = _select_jobs().where(jobs.c.pipeline_id + 0 == owner) if JOB.are_open(wanted) else statement
+        statement = statement.where(JOB.in_states(wanted))
+    # Numbers are counted up as ids are, and are indexed.
+    rows = connection.execute(statement.order_by(jobs.c.number.desc()).limit(limit)).all()
     return [Job.from_row(row) for row in reversed(rows)]
 
 
@@ -65,7 +69,7 @@ def intend(connection: Connection, new: NewJob, now: datetime) -> int:
         raise ValueError("a job covers one batch or more, each once")
     flying = connection.execute(
         select(jobs.c.filename, jobs.c.state).where(
-            jobs.c.destination_id == new.destination_id, jobs.c.state.in_(list(IN_FLIGHT))
+            jobs.c.destination_id == new.destination_id, text(f"jobs.{IN_FLIGHT_JOBS}")
         )
     ).first()
     if flying is not None:
@@ -113,7 +117,7 @@ def complete(
     now: datetime,
 ) -> list[int]:
     """The job is `completed` and its batches delivered; returns the windows that settled with it."""
-    values: dict[str, Any] = {"answer": answer, "ended_at": now}
+    values: dict[str, Any] = {"answer": answer, "ended_at": now, **_last_status(answer)}
     if total_rows is not None:
         values["total_rows"] = total_rows
     move(connection, JOB, [job_id], JobState.COMPLETED, **values)
@@ -126,18 +130,27 @@ def complete(
     return windows.settle(connection, [batch.window_id for batch in open_ones], now)
 
 
+def _last_status(answer: dict[str, Any]) -> dict[str, str]:
+    """The job's status in the API's last word about it; an HTTP status is none."""
+    status = answer.get("status")
+    return {"remote_status": status} if isinstance(status, str) else {}
+
+
 def _deliver(connection: Connection, job_id: int, delivered: Sequence[Batch], now: datetime) -> None:
     if not delivered:
         return
     owner = connection.scalar(select(jobs.c.pipeline_id).where(jobs.c.id == job_id)) or 0
+    numbered = []
     for batch in delivered:
         seq = pipelines.next_number(connection, owner, "delivery_seq")
+        numbered.append((batch.window_id, seq))
         move(connection, BATCH, [batch.id], BatchState.DELIVERED, delivery_seq=seq, settled_at=now)
     # From the first delivery on the snapshot holds keys of this shape, settled or not.
     for window_id in sorted({batch.window_id for batch in delivered}):
         window = connection.execute(select(window_table).where(window_table.c.id == window_id)).one()
-        shape = {"event": window.event, "unique_key": window.unique_key}
-        connection.execute(update(models).where(models.c.id == window.model_id).values(shape))
+        last = max(seq for batch_window, seq in numbered if batch_window == window_id)
+        values = {"event": window.event, "unique_key": window.unique_key, "delivered_seq": last}
+        connection.execute(update(models).where(models.c.id == window.model_id).values(values))
 
 
 def _by_batch(mine: Sequence[Batch], found: Sequence[NewReject]) -> list[tuple[Batch, list[NewReject]]]:
@@ -162,7 +175,7 @@ def end(
     **values: Any,
 ) -> None:
     """End a job without a delivery: its batches go back to `sealed`, or are `held` but for those in `resend`."""
-    move(connection, JOB, [job_id], state, **values)
+    move(connection, JOB, [job_id], state, **values, **_last_status(values.get("answer") or {}))
     mine = [
         batch.id for batch in covered(connection, job_id) if batch.job_id == job_id and batch.state in UNSETTLED_BATCHES
     ]
@@ -208,9 +221,19 @@ def decide(
 
 def mergeable(connection: Connection, pipeline: str, model: str) -> list[Batch]:
     """Delivered batches that the snapshot does not hold yet, in the order of their delivery."""
-    statement = windows.select_batches().where(pipeline_table.c.name == pipeline, models.c.name == model)
-    statement = statement.where(batches.c.state == BatchState.DELIVERED, batches.c.delivery_seq > models.c.merged_seq)
-    return [Batch.from_row(row) for row in connection.execute(statement.order_by(batches.c.delivery_seq))]
+    named = select(models.c.id, models.c.merged_seq, models.c.delivered_seq).join(pipeline_table)
+    known = connection.execute(named.where(pipeline_table.c.name == pipeline, models.c.name == model)).one_or_none()
+    if known is None or (known.delivered_seq or 0) <= known.merged_seq:
+        return []
+    # By their numbers: a model's windows are many more than what was delivered since its last merge.
+    of_window = select(window_table.c.model_id).where(window_table.c.id == batches.c.window_id).scalar_subquery()
+    ids = select(batches.c.id).where(
+        batches.c.delivery_seq.between(known.merged_seq + 1, known.delivered_seq),
+        batches.c.state == BatchState.DELIVERED,
+        of_window == known.id,
+    )
+    found = windows.batches_of(connection, list(connection.scalars(ids)))
+    return sorted(found, key=lambda batch: batch.delivery_seq or 0)
 
 
 def history(connection: Connection, pipeline: str, limit: int) -> list[RunHistory]:

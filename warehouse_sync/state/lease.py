@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from warehouse_sync.errors import LeaseHeld, LocalStateLost, StateError, Stopped
+from warehouse_sync.rights import chown, refusal
 from warehouse_sync.values import utc_now
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def lock_path(store_url: str, pipeline: str) -> Path | None:
     if plain != pipeline:
         # Two keys must not share a file because they look alike once made plain.
         plain = f"{plain[:60]}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
-    path = Path(url.database)
+    # Two links to one file are one store.
+    path = Path(os.path.realpath(url.database))
     return path.with_name(f"{path.name}.{plain}.lock")
 
 
@@ -186,6 +188,9 @@ class _FileLease:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            if os.access(path, os.F_OK):
+                hint = f"Run as that user, or give it to this one: {chown(path)}."
+                raise StateError(f"cannot take the lock: {refusal(path)}", hint=hint) from None
             raise StateError(
                 f"{path}: cannot make the lock file: {error.strerror}",
                 hint="The folder of the state store must be writable.",

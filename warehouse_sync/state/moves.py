@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from warehouse_sync.state import tables
@@ -34,11 +34,23 @@ class Cycle(Generic[StateT]):
     noun: str
     table: Table
     moves: Mapping[StateT, frozenset[StateT]]
+    indexed: str
+    """The condition of its partial index: the states that are not the last ones."""
+
+    def are_open(self, states: Iterable[StateT]) -> bool:
+        """True when rows in these states are found without a look at those that are over."""
+        return all(f"'{state}'" in self.indexed for state in states)
+
+    def in_states(self, states: Iterable[StateT]) -> ColumnElement[bool]:
+        """True for rows in one of these states."""
+        wanted = sorted(states)
+        found = self.table.c.state.in_(wanted)
+        return and_(text(f"{self.table.name}.{self.indexed}"), found) if self.are_open(wanted) else found
 
 
-WINDOW: Cycle[WindowState] = Cycle("window", tables.windows, WINDOW_MOVES)
-BATCH: Cycle[BatchState] = Cycle("batch", tables.batches, BATCH_MOVES)
-JOB: Cycle[JobState] = Cycle("job", tables.jobs, JOB_MOVES)
+WINDOW: Cycle[WindowState] = Cycle("window", tables.windows, WINDOW_MOVES, tables.OPEN_WINDOWS)
+BATCH: Cycle[BatchState] = Cycle("batch", tables.batches, BATCH_MOVES, tables.OPEN_BATCHES)
+JOB: Cycle[JobState] = Cycle("job", tables.jobs, JOB_MOVES, tables.OPEN_JOBS)
 
 
 def chunks(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:

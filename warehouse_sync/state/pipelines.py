@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, exists, func, insert, or_, select, update
 
 from warehouse_sync.errors import DestinationError, StateError
-from warehouse_sync.state.lifecycle import IN_FLIGHT, UNSETTLED_BATCHES, BatchState, IllegalMove
-from warehouse_sync.state.moves import insert_into
+from warehouse_sync.state.lifecycle import IN_FLIGHT, UNSETTLED_BATCHES, BatchState, IllegalMove, JobState
+from warehouse_sync.state.moves import JOB, insert_into, move
 from warehouse_sync.state.rows import Destination, ModelState, Pipeline, ResetReport, Run
 from warehouse_sync.state.tables import batches, destinations, job_batches, jobs, models, pipelines, rejects, windows
 from warehouse_sync.state.tables import runs as run_table
@@ -211,9 +211,9 @@ def is_replaceable(connection: Connection, pipeline: str) -> bool:
     return not (report.windows or report.jobs)
 
 
-def replace(connection: Connection, pipeline: str, by: str) -> None:
+def replace(connection: Connection, pipeline: str, by: str, now: datetime) -> None:
     """Let a pipeline go that has sent nothing; its runs and counters, which never go back, become the other one's."""
-    reset(connection, pipeline, None)
+    reset(connection, pipeline, None, now)
     gone, owner = pipeline_id(connection, pipeline), pipeline_id(connection, by)
     connection.execute(update(run_table).where(run_table.c.pipeline_id == gone).values(pipeline_id=owner))
     counted = select(pipelines.c.job_number, pipelines.c.delivery_seq).where(pipelines.c.id.in_([gone, owner]))
@@ -223,8 +223,11 @@ def replace(connection: Connection, pipeline: str, by: str) -> None:
     connection.execute(delete(pipelines).where(pipelines.c.id == gone))
 
 
-def reset(connection: Connection, pipeline: str, model: str | None) -> None:
-    """Forget a model, or the whole pipeline with its jobs and destination; runs and counters stay."""
+def reset(connection: Connection, pipeline: str, model: str | None, now: datetime) -> None:
+    """Forget a model, or the whole pipeline with its jobs and destination; runs and counters stay.
+
+    A job on its way that covers nothing but the model is over: there is nothing left to follow it for.
+    """
     owner = pipeline_id(connection, pipeline)
     mine = select(models.c.id).where(models.c.pipeline_id == owner)
     if model is not None:
@@ -240,3 +243,16 @@ def reset(connection: Connection, pipeline: str, model: str | None) -> None:
         connection.execute(delete(jobs).where(jobs.c.pipeline_id == owner))
         connection.execute(delete(destinations).where(destinations.c.pipeline_id == owner))
     connection.execute(delete(models).where(models.c.id.in_(mine)))
+    end_empty_jobs(connection, owner, now)
+
+
+def end_empty_jobs(connection: Connection, owner: int, now: datetime) -> None:
+    """Let jobs go that cover no batch any more: `lost` before their upload was answered, `failed` after."""
+    for target, origins in ((JobState.LOST, (JobState.INTENT,)), (JobState.FAILED, (JobState.ACCEPTED, JobState.HELD))):
+        empty = select(jobs.c.id).where(
+            jobs.c.pipeline_id == owner,
+            jobs.c.state.in_(origins),
+            ~exists().where(job_batches.c.job_id == jobs.c.id),
+        )
+        ids = list(connection.scalars(empty))
+        move(connection, JOB, ids, target, only=origins, reason="its rows were forgotten by hand", ended_at=now)

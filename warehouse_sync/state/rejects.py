@@ -62,7 +62,8 @@ def upsert(
         ]
         connection.execute(upserted, values)
     added = _standing(connection, row.model_id) - before
-    _replace(connection, row.model_id, window_id, found, now)
+    if before:
+        _replace(connection, row.model_id, window_id, found, now)
     return added
 
 
@@ -121,9 +122,15 @@ def prune(connection: Connection, pipeline: str, before: datetime) -> int:
 
 
 def list_rejects(
-    connection: Connection, pipeline: str, model: str | None, states: Iterable[RejectState], limit: int | None
+    connection: Connection,
+    pipeline: str,
+    model: str | None,
+    states: Iterable[RejectState],
+    *,
+    keys: Iterable[str] | None,
+    limit: int | None,
 ) -> list[Reject]:
-    """Rejects in the order in which they opened; with `limit`, the first ones."""
+    """Rejects in the order in which they opened; with `keys`, of these; with `limit`, the first ones."""
     statement = (
         select(rejects, models.c.name.label("model"))
         .join(models, models.c.id == rejects.c.model_id)
@@ -134,6 +141,8 @@ def list_rejects(
     )
     if model is not None:
         statement = statement.where(models.c.name == model)
+    if keys is not None:
+        statement = statement.where(rejects.c.key.in_(list(keys)))
     return [Reject.from_row(row) for row in connection.execute(statement)]
 
 

@@ -123,7 +123,7 @@ class ModelState:
 class NewWindow:
     """A window about to be extracted. `cursor_from` is the cursor before `lag`, None for a first or full read.
 
-    `asked` tells what it is read for, see `Request.mark`.
+    `asked` tells what it is read for, see `Request.mark`; `read_from`: the least cursor that it reads, see `Window`.
     """
 
     run_id: int
@@ -137,11 +137,14 @@ class NewWindow:
     fingerprint: str
     unique_key: tuple[str, ...] = ()
     asked: str | None = None
+    read_from: CursorValue | None = None
 
 
 @dataclass(frozen=True)
 class Window:
-    """One extraction of one model. `counts` are those of its seal, zeros before."""
+    """One extraction of one model. `counts` are those of its seal, zeros before; `gone`: delivered keys of the model
+    that were not in its source then, reported or not, as far as anybody knew; `read_from`: the least cursor that it
+    read, `lag` and `begin` counted in, None from the beginning on."""
 
     id: int
     run_id: int
@@ -161,6 +164,8 @@ class Window:
     counts: Counts
     properties: dict[str, str]
     asked: str | None
+    gone: int = 0
+    read_from: CursorValue | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Window:
@@ -169,7 +174,8 @@ class Window:
             row.id, row.run_id, row.pipeline, row.model, row.event, row.kind, row.state, row.cursor_column,
             _cursor(row.cursor_kind, row.cursor_from), _cursor(row.cursor_kind, row.cursor_to), tuple(row.unique_key),
             row.fingerprint, row.started_at, row.sealed_at, row.ended_at, _counts(row.counts),
-            dict(row.properties or {}), row.asked,
+            dict(row.properties or {}), row.asked, (row.counts or {}).get("gone", 0),
+            _cursor(row.cursor_kind, row.read_from),
         )  # fmt: skip
 
 
@@ -275,9 +281,9 @@ class NewJob:
     bytes: int
 
 
-@dataclass(frozen=True)
-class NewReject:
-    """A row that was refused. Hashes have 16 bytes; `key` and `key_hash` are None for a model without a key."""
+class NewReject(NamedTuple):
+    """A row that was refused: there may be very many. Hashes have 16 bytes; `key` and `key_hash` are None for a row
+    without a key."""
 
     key: str | None
     key_hash: bytes | None

@@ -37,6 +37,7 @@ from warehouse_sync.state.rows import (
     Sealed,
     Standing,
     Window,
+    WindowKind,
 )
 from warehouse_sync.values import Counts, CursorValue, utc_now
 
@@ -210,12 +211,14 @@ class Store:
         cursor_to: CursorValue | None,
         properties: dict[str, str],
         again: Sequence[tuple[bytes | None, bytes]] = (),
+        gone: int = 0,
     ) -> Sealed:
         """`extracting` -> `ready`, with its sealed batches and its rejects; without batches it settles at once.
 
         `again`: key hash and row hash of refused rows that were read once more and are as they were.
         `cursor_to` is the greatest cursor among the rows read, None when there was none: the cursor stays. It moves
-        when the window settles, and only for the kinds incremental and full. `properties`: name -> Userpilot type.
+        when the window settles, and only for the kinds incremental and full. `properties`: name -> Userpilot type;
+        `gone`: see `Window`.
         """
         now = self._clock()
         with self._database.write() as connection:
@@ -226,6 +229,7 @@ class Store:
                 counts=counts,
                 cursor_to=cursor_to,
                 properties=properties,
+                gone=gone,
                 now=now,
             )
             opened = _rejects.upsert(connection, window_id, rejects, again=again, run_id=self._run_id, now=now)
@@ -238,11 +242,30 @@ class Store:
             return _windows.window(connection, window_id)
 
     def windows(
-        self, pipeline: str, *, model: str | None = None, states: Iterable[WindowState] | None = None
+        self,
+        pipeline: str,
+        *,
+        model: str | None = None,
+        states: Iterable[WindowState] | None = None,
+        kinds: Iterable[WindowKind] | None = None,
     ) -> list[Window]:
         """Windows of a pipeline."""
         with self._database.read() as connection:
-            return _windows.list_windows(connection, pipeline, model, states)
+            return _windows.list_windows(connection, pipeline, model, states, kinds)
+
+    def has_read(self, pipeline: str, model: str, up_to: CursorValue | None = None) -> bool:
+        """True when a settled window read rows that are not ahead of the clock, and moved the cursor by them to
+        `up_to`, None: wherever."""
+        with self._database.read() as connection:
+            return _windows.has_read(connection, pipeline, model, up_to)
+
+    def rows_sent(
+        self, pipeline: str, model: str, *, fingerprints: Iterable[str] | None = None, limit: int = 100
+    ) -> list[int] | None:
+        """Rows that the newest settled incremental windows had to send, of those with any; None where the model was
+        never read as far as it goes. `fingerprints`: what the model was then, None for whatever it was."""
+        with self._database.read() as connection:
+            return _windows.rows_sent(connection, pipeline, model, fingerprints, limit)
 
     def last_sent(self, pipeline: str, model: str | None = None) -> dict[str, Window]:
         """Model -> its newest window that settled, or of which a batch at least was delivered."""
@@ -417,11 +440,12 @@ class Store:
         *,
         model: str | None = None,
         states: Iterable[RejectState] = (RejectState.OPEN,),
+        keys: Iterable[str] | None = None,
         limit: int | None = None,
     ) -> list[Reject]:
-        """Refused rows, oldest first; with `limit`, the oldest ones."""
+        """Refused rows, oldest first; with `keys`, those of these keys; with `limit`, the oldest ones."""
         with self._database.read() as connection:
-            return _rejects.list_rejects(connection, pipeline, model, states, limit)
+            return _rejects.list_rejects(connection, pipeline, model, states, keys=keys, limit=limit)
 
     def open_rejects(self, pipeline: str, model: str) -> list[Reject]:
         """The refused rows of a model that are still missing at the destination."""

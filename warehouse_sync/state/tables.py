@@ -32,7 +32,7 @@ from sqlalchemy import (
 from warehouse_sync.state.lifecycle import BatchState, JobState, RejectKind, RejectState, WindowState
 from warehouse_sync.values import CursorKind, EventType
 
-REVISION = "0003"
+REVISION = "0004"
 VERSION_TABLE = "warehouse_sync_version"
 SCHEMA = "warehouse_sync"
 
@@ -91,8 +91,13 @@ Id = BigInteger().with_variant(Integer, "sqlite")
 Json = JSON(none_as_null=True)
 
 
-# The condition of a partial index; statements that want the index say it in the same words.
+# The conditions of partial indexes: what is over stays for ever, and nobody walks through it. Statements that want such
+# an index say its condition in the same words, with no bound values in it.
 STANDING = text("state <> 'resolved'")
+OPEN_WINDOWS = "state IN ('extracting', 'ready')"
+OPEN_JOBS = "state IN ('intent', 'accepted', 'held')"
+OPEN_BATCHES = "state IN ('sealed', 'sent', 'held')"
+IN_FLIGHT_JOBS = "state IN ('intent', 'accepted')"
 
 
 def _id() -> Column[int]:
@@ -163,6 +168,8 @@ models = Table(
     Column("settled_window_id", Id),
     Column("settled_at", UtcDateTime),
     Column("merged_seq", BigInteger, nullable=False),
+    # Of the batch delivered last: where it is not beyond the merged one, there is nothing to look for.
+    Column("delivered_seq", BigInteger),
     # Of the window that moved the cursor to where it stands; empty when a person put it there.
     Column("cursor_fingerprint", Text),
     UniqueConstraint("pipeline_id", "name"),
@@ -191,15 +198,17 @@ windows = Table(
     Column("properties", Json),
     # Tells what was asked for by hand from what else was; empty in windows of layouts before 0003.
     Column("asked", Text),
+    # Lag and `begin` counted in; empty when it read from the beginning on.
+    Column("read_from", Text),
     Index(None, "run_id"),
-    Index(None, "model_id"),
+    Index(None, "model_id", "id"),
     # A model with an unsettled window is not extracted again.
     Index(
         "uq_windows_unsettled",
         "model_id",
         unique=True,
-        sqlite_where=text("state IN ('extracting', 'ready')"),
-        postgresql_where=text("state IN ('extracting', 'ready')"),
+        sqlite_where=text(OPEN_WINDOWS),
+        postgresql_where=text(OPEN_WINDOWS),
     ),
     sqlite_autoincrement=True,
 )
@@ -231,13 +240,14 @@ jobs = Table(
     UniqueConstraint("pipeline_id", "number"),
     Index(None, "run_id"),
     Index(None, "destination_id"),
+    Index("ix_jobs_open", "pipeline_id", sqlite_where=text(OPEN_JOBS), postgresql_where=text(OPEN_JOBS)),
     # The API takes one job at a time.
     Index(
         "uq_jobs_in_flight",
         "destination_id",
         unique=True,
-        sqlite_where=text("state IN ('intent', 'accepted')"),
-        postgresql_where=text("state IN ('intent', 'accepted')"),
+        sqlite_where=text(IN_FLIGHT_JOBS),
+        postgresql_where=text(IN_FLIGHT_JOBS),
     ),
     sqlite_autoincrement=True,
 )
@@ -264,6 +274,8 @@ batches = Table(
     UniqueConstraint("window_id", "name"),
     Index(None, "parent_id"),
     Index(None, "job_id"),
+    Index(None, "delivery_seq"),
+    Index("ix_batches_open", "id", sqlite_where=text(OPEN_BATCHES), postgresql_where=text(OPEN_BATCHES)),
     sqlite_autoincrement=True,
 )
 

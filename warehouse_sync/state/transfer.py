@@ -67,7 +67,7 @@ def put_back(connection: Connection, pipeline: str, tables: Mapping[str, Rows], 
     if not _pipelines.list_pipelines(connection, pipeline):
         _pipelines.register(connection, pipeline, home_id, now)
     owner = _pipelines.pipeline_id(connection, pipeline)
-    _pipelines.reset(connection, pipeline, None)
+    _pipelines.reset(connection, pipeline, None, now)
     (told,) = tables["pipelines"]
     known = connection.execute(select(pipelines).where(pipelines.c.id == owner)).one()._mapping
     counters = {name: max(known[name], told[name]) for name in COUNTERS}
@@ -86,6 +86,8 @@ def put_back(connection: Connection, pipeline: str, tables: Mapping[str, Rows], 
         last = ids["windows"].get(row["settled_window_id"])
         mine = update(models).where(models.c.id == ids["models"][row["id"]])
         connection.execute(mine.values(settled_window_id=last))
+    # An export may have been made when a reset still left such jobs behind.
+    _pipelines.end_empty_jobs(connection, owner, now)
     _advance(connection)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, or_, select, update
 
 from warehouse_sync.state import pipelines, rejects
 from warehouse_sync.state.lifecycle import DROPPABLE, UNSETTLED_BATCHES, BatchState, IllegalMove, JobState, WindowState
 from warehouse_sync.state.moves import BATCH, JOB, WINDOW, chunks, move
-from warehouse_sync.state.rows import CURSOR_MOVING, Batch, NewBatch, NewReject, NewWindow, Window
+from warehouse_sync.state.rows import CURSOR_MOVING, Batch, NewBatch, NewReject, NewWindow, Window, WindowKind
 from warehouse_sync.state.tables import batches, jobs, models, windows
 from warehouse_sync.state.tables import pipelines as pipeline_table
 from warehouse_sync.values import Counts, CursorValue
@@ -44,26 +44,65 @@ def list_windows(
     pipeline: str,
     model: str | None,
     states: Iterable[WindowState] | None,
+    kinds: Iterable[WindowKind] | None = None,
 ) -> list[Window]:
     """Windows in the order in which they began."""
     statement = select_windows().where(pipeline_table.c.name == pipeline).order_by(windows.c.id)
     if model is not None:
         statement = statement.where(models.c.name == model)
     if states is not None:
-        statement = statement.where(windows.c.state.in_(list(states)))
+        statement = statement.where(WINDOW.in_states(states))
+    if kinds is not None:
+        statement = statement.where(windows.c.kind.in_(list(kinds)))
     return [Window.from_row(row) for row in connection.execute(statement)]
 
 
 def last_sent(connection: Connection, pipeline: str, model: str | None) -> dict[str, Window]:
     """Model -> its newest window that settled, or of which a batch at least was delivered."""
-    mine = select(models.c.id).join(pipeline_table).where(pipeline_table.c.name == pipeline)
-    if model is not None:
-        mine = mine.where(models.c.name == model)
     arrived = exists().where(batches.c.window_id == windows.c.id, batches.c.state == BatchState.DELIVERED)
-    sent = or_(windows.c.state == WindowState.SETTLED, arrived)
-    newest = select(func.max(windows.c.id)).where(windows.c.model_id.in_(mine), sent).group_by(windows.c.model_id)
-    statement = select_windows().where(windows.c.id.in_(newest))
+    # What came before the window that settled last is older.
+    since = windows.c.id >= func.coalesce(models.c.settled_window_id, 0)
+    statement = (
+        select_windows()
+        .where(pipeline_table.c.name == pipeline, since, or_(windows.c.state == WindowState.SETTLED, arrived))
+        .order_by(windows.c.id)
+    )
+    if model is not None:
+        statement = statement.where(models.c.name == model)
     return {row.model: Window.from_row(row) for row in connection.execute(statement)}
+
+
+def has_read(connection: Connection, pipeline: str, model: str, up_to: CursorValue | None) -> bool:
+    """True when a settled window read rows that are not ahead of the clock, and moved the cursor by them to `up_to`,
+    None: wherever."""
+    known = select(models.c.id).join(pipeline_table).where(pipeline_table.c.name == pipeline, models.c.name == model)
+    rows = windows.c.counts["read"].as_integer() - func.coalesce(windows.c.counts["future"].as_integer(), 0)
+    statement = select(windows.c.id).where(
+        windows.c.model_id == known.scalar_subquery(),
+        windows.c.state == WindowState.SETTLED,
+        windows.c.kind.in_(CURSOR_MOVING),
+        rows > 0,
+    )
+    if up_to is not None:
+        moved = or_(windows.c.cursor_from.is_(None), windows.c.cursor_from != up_to.text)
+        statement = statement.where(windows.c.cursor_kind == up_to.kind, windows.c.cursor_to == up_to.text, moved)
+    return connection.scalar(statement.order_by(windows.c.id.desc()).limit(1)) is not None
+
+
+def rows_sent(
+    connection: Connection, pipeline: str, model: str, fingerprints: Iterable[str] | None, limit: int
+) -> list[int] | None:
+    """Rows that the newest settled incremental windows had to send, of those with any; None where no window moved the
+    cursor. `fingerprints`: what the model was then, None for whatever it was."""
+    known = select(models.c.id).join(pipeline_table).where(pipeline_table.c.name == pipeline, models.c.name == model)
+    settled = (windows.c.model_id == known.scalar_subquery(), windows.c.state == WindowState.SETTLED)
+    if not connection.scalar(select(exists().where(*settled, windows.c.kind.in_(CURSOR_MOVING)))):
+        return None
+    sent = windows.c.counts["added"].as_integer() + windows.c.counts["changed"].as_integer()
+    statement = select(sent).where(*settled, windows.c.kind == "incremental", sent > 0)
+    if fingerprints is not None:
+        statement = statement.where(windows.c.fingerprint.in_(list(fingerprints)))
+    return list(connection.scalars(statement.order_by(windows.c.id.desc()).limit(limit)))
 
 
 def list_batches(
@@ -74,11 +113,18 @@ def list_batches(
     window_id: int | None,
 ) -> list[Batch]:
     """Batches in the order in which they were sealed."""
-    statement = select_batches().where(pipeline_table.c.name == pipeline).order_by(batches.c.id)
-    if model is not None:
-        statement = statement.where(models.c.name == model)
+    statement = select_batches().order_by(batches.c.id)
+    owner: ColumnElement[str] = pipeline_table.c.name
+    name: ColumnElement[str] = models.c.name
     if states is not None:
-        statement = statement.where(batches.c.state.in_(list(states)))
+        wanted = frozenset(states)
+        statement = statement.where(BATCH.in_states(wanted))
+        if BATCH.are_open(wanted):
+            # Not by the indexes of the names: they lead to all windows of a model, this condition to the open batches.
+            owner, name = owner.concat(""), name.concat("")
+    statement = statement.where(owner == pipeline)
+    if model is not None:
+        statement = statement.where(name == model)
     if window_id is not None:
         statement = statement.where(batches.c.window_id == window_id)
     return [Batch.from_row(row) for row in connection.execute(statement)]
@@ -104,12 +150,13 @@ def begin(connection: Connection, new: NewWindow) -> int:
     model_id = pipelines.ensure_model(connection, new.pipeline, new.model)
     unsettled = connection.execute(
         select(windows.c.id, windows.c.state).where(
-            windows.c.model_id == model_id, windows.c.state.in_([WindowState.EXTRACTING, WindowState.READY])
+            windows.c.model_id == model_id, WINDOW.in_states([WindowState.EXTRACTING, WindowState.READY])
         )
     ).first()
     if unsettled is not None:
         raise IllegalMove(f"model {new.model} has an unsettled window ({unsettled.id} is {unsettled.state})")
-    cursor = new.cursor_from
+    cursor, low = new.cursor_from, new.read_from
+    known = cursor or low
     statement = insert(windows).values(
         run_id=new.run_id,
         model_id=model_id,
@@ -117,8 +164,9 @@ def begin(connection: Connection, new: NewWindow) -> int:
         kind=new.kind,
         state=WindowState.EXTRACTING,
         cursor_column=new.cursor_column,
-        cursor_kind=None if cursor is None else cursor.kind,
+        cursor_kind=None if known is None else known.kind,
         cursor_from=None if cursor is None else cursor.text,
+        read_from=None if low is None else low.text,
         unique_key=list(new.unique_key),
         fingerprint=new.fingerprint,
         asked=new.asked,
@@ -142,10 +190,12 @@ def seal(
     counts: Counts,
     cursor_to: CursorValue | None,
     properties: dict[str, str],
+    gone: int,
     now: datetime,
 ) -> None:
     """`extracting` -> `ready`, with its batches."""
-    values: dict[str, Any] = {"sealed_at": now, "counts": counts.as_dict(), "properties": properties}
+    told = counts.as_dict() | {"gone": gone}
+    values: dict[str, Any] = {"sealed_at": now, "counts": told, "properties": properties}
     if cursor_to is not None:
         # From and to share one kind: another kind of cursor starts from nothing, after a reset.
         values |= {"cursor_kind": cursor_to.kind, "cursor_to": cursor_to.text}
