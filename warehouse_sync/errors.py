@@ -16,6 +16,7 @@
         JobsOutOfReach                the API took no job for as long as this run may wait
         Outage                        the API fails every job
       ModelError                    one model ends `error`, the others go on
+        ModelErrors                   the same, for several reasons
         WarehouseError                the warehouse refused or broke
           ConnectionLost                in the middle: reading again may do
       ApiError                      the Import API did not do what was asked
@@ -140,6 +141,27 @@ class ModelError(WarehouseSyncError):
     def __str__(self) -> str:
         place = "" if self.path is None else f"{self.path}{f':{self.line}' if self.line else ''}: "
         return place + super().__str__()
+
+
+class ModelErrors(ModelError):
+    """Several things are wrong with one model; they are in `errors`, and all of them in the message."""
+
+    def __init__(self, errors: Sequence[ModelError]) -> None:
+        self.errors = tuple(sorted(errors, key=lambda error: (not error.line, error.line)))
+        first, *rest = self.errors
+        texts = [f"{f'line {error.line}: ' if error.line else ''}{_in_a_line(error)}" for error in rest]
+        super().__init__("\n  ".join([_in_a_line(first), *texts]), path=first.path, line=first.line)
+
+    @staticmethod
+    def of(errors: Sequence[ModelError]) -> ModelError:
+        """One error that says all of these, each of them once; of a single one, that one."""
+        flat = [one for error in errors for one in (error.errors if isinstance(error, ModelErrors) else (error,))]
+        single = list({(error.line, error.message): error for error in flat}.values())
+        return ModelErrors(single) if len(single) > 1 else single[0]
+
+
+def _in_a_line(error: ModelError) -> str:
+    return f"{error.message} ({error.hint.rstrip('.')})" if error.hint else error.message
 
 
 class WarehouseError(ModelError):

@@ -251,6 +251,52 @@ def test_events_without_a_key_that_changed_half_way_are_sent_again_when_asked(
     assert len(pipeline.imported()) == seen + 3 + again
 
 
+AHEAD: dict[str, dict[str, Any]] = {
+    "limit": {"limit": 4},
+    "backfill": {"start": "3", "end": "8"},
+}
+
+
+@pytest.mark.parametrize("asked", AHEAD)
+@pytest.mark.parametrize("seen", [0, 2])
+def test_events_without_a_key_that_changed_after_a_part_was_asked_for(
+    pipeline: Pipeline, asked: str, seen: int
+) -> None:
+    """What was sent ahead of the cursor is told apart by its line, which is another one now."""
+    events(pipeline, seen)
+    if seen:
+        pipeline.good()
+    pipeline.sql("INSERT INTO e SELECT 'n' || i, TIMESTAMP '2025-05-05', i FROM range(2, 10) AS r(i)")
+    pipeline.good(**AHEAD[asked])
+    if seen:
+        # Another part, behind the cursor, says nothing about the one ahead of it.
+        pipeline.good(start="0", end="1")
+    sent = len(pipeline.imported())
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    result = pipeline.one()
+    assert str(result.status) == "error"
+    assert "nobody can tell which" in result.message
+    assert len(pipeline.imported()) == sent
+    pipeline.model("m", EVENT, EVENT_SQL)
+    pipeline.good()
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    pipeline.good()
+    assert set(ids(pipeline)) == {f"u{i}" for i in range(seen)} | {f"n{i}" for i in range(2, 10)}
+    assert len(pipeline.imported()) == 8 + seen + (1 if seen else 0)
+
+
+def test_a_part_that_was_sent_long_ago_stops_no_change(pipeline: Pipeline) -> None:
+    events(pipeline, 5)
+    pipeline.good(limit=3)
+    pipeline.good()
+    with open_store(pipeline.config().state.url.get_secret_value()) as store:
+        store.by_hand.set_cursor("prod", "m", CursorValue(CursorKind.INTEGER, "1"))
+    pipeline.model("m", EVENT + ", slice=1", EVENT_SQL)
+    interrupt_after(pipeline, 1)
+    pipeline.model("m", EVENT, EVENT_SQL.replace(" from", ", c as plan from"))
+    assert pipeline.good().counts.delivered > 0
+
+
 @pytest.mark.parametrize("header", [EVENT + ", unique_key='user_id'", EVENT + ", always=True"])
 def test_events_that_changed_half_way_and_can_be_told_apart_go_on(pipeline: Pipeline, header: str) -> None:
     half_sent(pipeline, header)

@@ -107,6 +107,35 @@ def test_keys_that_are_gone(pipeline: Pipeline, gone: str, says: str) -> None:
     assert pipeline.good().counts.removed == number
 
 
+def churn(pipeline: Pipeline, number: int) -> None:
+    """The four oldest keys go, four new ones come."""
+    pipeline.sql(
+        "DELETE FROM t WHERE c IN (SELECT c FROM t ORDER BY c LIMIT 4)",
+        f"INSERT INTO t SELECT 'n{number}_' || i, 1, {100 * number} + i FROM range(4) AS r(i)",
+    )
+
+
+@pytest.mark.parametrize("report", ["ignore", "report"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_ordinary_churn_stops_no_model_and_an_empty_source_does(pipeline: Pipeline, report: str, inside: bool) -> None:
+    users(pipeline, "max_removed: 25%")
+    if inside:
+        pipeline.configure("guard: {max_removed: 25%}\nsnapshot: {where: warehouse, schema: synced}\n")
+    pipeline.model("m", f"event='identify_user', on_removed='{report}'", SQL.format(""))
+    pipeline.good()
+    for number in range(1, 7):
+        churn(pipeline, number)
+        counts = pipeline.good().counts
+        assert (counts.added, counts.removed) == (4, 4 * number * (report == "report"))
+        assert pipeline.good(limit=1).counts.removed == 0, "a part of the source tells of no key that it is gone"
+    pipeline.sql("UPDATE t SET u = 'u' || c - 600 WHERE c >= 600")
+    assert pipeline.good().counts.added == 0, "keys that come back are never fewer than none gone"
+    pipeline.sql("DELETE FROM t WHERE c < 600")
+    assert "16 of 20 delivered keys are gone from the source (24 more" in stopped(pipeline, "guard.max_removed").message
+    pipeline.sql("DELETE FROM t")
+    assert "the source is empty: 20 of 20" in stopped(pipeline, "guard.max_removed").message
+
+
 def test_rows_beyond_a_limit_are_not_gone(pipeline: Pipeline) -> None:
     users(pipeline, "max_removed: 50%")
     pipeline.sql("UPDATE t SET u = ' ' WHERE u = (SELECT max(u) FROM t)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from acceptance_pipeline import Pipeline
 
@@ -94,10 +96,37 @@ def test_texts_that_are_too_long_are_counted(pipeline: Pipeline) -> None:
     long = "repeat('é', 32768 - (i = 0)::int)"
     users(pipeline, f"{long} as a, json_object('k', {long})::varchar as metadata, i as n")
     assert pipeline.good().notes == {"long_value": 2}
-    pipeline.configure("limits: {max_value: 10kB}\n")
+    assert pipeline.good().notes == {}, "nothing of it is sent once more"
+    pipeline.configure("limits: {max_value: 10kB}\nguard: {max_removed: null}\n")
+    pipeline.sql("UPDATE t SET i = i + 10")
     assert planned(pipeline).notes == {"long_value": 3}
-    pipeline.configure("limits: {max_value: null}\n")
+    pipeline.configure("limits: {max_value: null}\nguard: {max_removed: null}\n")
     assert planned(pipeline).notes == {}
+
+
+def test_what_is_sent_otherwise_is_said_when_it_is_sent(pipeline: Pipeline) -> None:
+    pipeline.configure("invalid: {stop_above: 100%, error_above: 100%}\n")
+    users(pipeline, "i * 0 + 9007199254740993 as big, 'inf'::double as f, if(i = 2, '', 'co') as company_id")
+    noted = {"nan_to_null": 3, "beyond_2_53": 3}
+    assert planned(pipeline).notes == noted
+    assert pipeline.good().notes == noted
+    assert (planned(pipeline).notes, pipeline.good().notes) == ({}, {})
+    pipeline.sql("INSERT INTO t VALUES (9)")
+    assert pipeline.good().notes == {"nan_to_null": 1, "beyond_2_53": 1}
+    assert pipeline.good(full_refresh=True).notes == {"nan_to_null": 4, "beyond_2_53": 4}
+
+
+def test_a_line_may_be_as_long_as_it_is_said(pipeline: Pipeline) -> None:
+    pipeline.configure("invalid: {stop_above: 100%, error_above: 100%}\n")
+    users(pipeline, "repeat('é', 99) as a, timestamp '2025-01-01' as inserted_at")
+    (line, *_) = pipeline.imported() if pipeline.good().counts.delivered else []
+    size = len(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode()) + len("\n")
+    for limit, refused in ((size - 1, 3), (size, 0)):
+        pipeline.configure(
+            f"invalid: {{stop_above: 100%}}\nguard: {{max_removed: null}}\nbatch: {{max_line: {limit}}}\n"
+        )
+        pipeline.sql("UPDATE t SET i = i + 3")
+        assert planned(pipeline).counts.invalid == refused
 
 
 def test_many_properties_and_long_names_warn(pipeline: Pipeline) -> None:

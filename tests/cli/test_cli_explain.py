@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 EVENTS = "select user_id, name as event_name, happened as inserted_at, happened as _happened from events"
 
+WHOLE = """\
+{{ config(event='identify_user') }}
+select id as user_id, plan, changed as inserted_at from users
+"""
+
 
 def explained(project: Project, *words: str, code: int = 0) -> dict[str, Any]:
     (found,) = project.cli.here("explain", *words, "--output", "json").check(code).lines
@@ -85,6 +90,34 @@ def test_refused_rows_with_their_reasons(project: Project) -> None:
     assert [row["fate"] for row in found["warehouse"]] == ["suppressed"]
     text = project.cli.here("explain", "users", "u3").check().out
     assert "The cursor is NULL, and the model says null_cursor: reject." in text
+
+
+def test_a_row_that_userpilot_refused_names_batch_job_and_run(project: Project, sandbox: Sandbox) -> None:
+    project.write_config("invalid: {error_above: 100%}\n")
+    project.write_model("users", WHOLE)
+    sandbox.inject("job:fail-row=u2")
+    project.cli.here("run", "-s", "users").check()
+    (reject,) = explained(project, "users", "u2")["rejects"]
+    (run,) = project.cli.here("history", "--output", "json").check().lines
+    refusing = [job for job in run["jobs"] if reject["batch"] in [batch["batch"] for batch in job["batches"]]]
+    assert (reject["job"], reject["job_number"], reject["run"]) == (refusing[-1]["file"], refusing[-1]["number"], 1)
+    project.execute("UPDATE users SET changed = '2025-01-02 23:00' WHERE id = 'u2'")
+    text = project.cli.here("explain", "users", "u2").check().out
+    assert f"by Userpilot, in batch {reject['batch']}, job {reject['job_number']} ({reject['job']}) of run 1" in text
+    assert "it was refused before and is as it was then. That says nothing of `inserted_at`" in text
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_ambiguous_key_that_was_refused_before_is_suppressed(project: Project, inside: bool) -> None:
+    where = "snapshot: {where: warehouse, schema: synced}\n" if inside else ""
+    project.write_config("invalid: {error_above: 100%, stop_above: 100%}\n" + where)
+    project.execute("INSERT INTO users VALUES ('u3', 'other', '2025-01-03 10:00')")
+    assert fates(project, "users", "u3") == ["invalid", "invalid"]
+    project.cli.here("run", "-s", "users").check()
+    (plan,) = project.cli.here("plan", "-s", "users", "--output", "json").check().lines
+    assert plan["keys"]["suppressed"] == ["u3"]
+    assert fates(project, "users", "u3") == ["suppressed", "suppressed"]
+    assert "Rows of one key differ" in project.cli.here("explain", "users", "u3").check().out
 
 
 def test_rows_that_wait_in_a_sealed_batch(project: Project, sandbox: Sandbox) -> None:

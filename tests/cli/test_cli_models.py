@@ -211,13 +211,13 @@ def test_plan_names_each_row_of_a_key_once_and_as_it_counts_it(project: Project)
         (plan,) = project.cli.here("plan", "-s", "users", "--output", "json").check().lines
         return plan["keys"], plan["reasons"], {name: n for name, n in plan["counts"].items() if n}
 
-    keys = {"added": ["u2", "u3"], "duplicate": ["u2"], "invalid": ["  ", "u1"]}
+    keys = {"added": ["u2", "u3"], "duplicate": ["u2"], "invalid": ["u1"]}
     assert planned() == (keys, {"ambiguous_duplicate": 2, "user_id_missing": 1},
                          {"read": 6, "added": 2, "duplicate": 1, "invalid": 3})  # fmt: skip
     project.cli.here("run").check(1)
-    keys = {"unchanged": ["u2", "u3"], "duplicate": ["u2"], "suppressed": ["  ", "u1"]}
+    keys = {"unchanged": ["u2", "u3"], "duplicate": ["u2"], "suppressed": ["u1"]}
     assert planned() == (keys, {}, {"read": 6, "unchanged": 2, "duplicate": 1, "suppressed": 3})
-    assert "\nsuppressed: '  ', u1\n" in project.cli.here("plan", "-s", "users").check().out
+    assert "\nsuppressed: u1\n" in project.cli.here("plan", "-s", "users").check().out
 
 
 def test_plan_of_a_full_refresh(project: Project) -> None:
@@ -292,3 +292,62 @@ def test_data_goes_to_stdout_and_words_to_stderr(project: Project) -> None:
     result = project.cli.here("ls", "-s", "users", "nope", "--output", "json")
     assert json.loads(result.out)["name"] == "users"
     assert "WARN nope selects no enabled model" in result.err
+
+
+# What is wrong with a model
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "show"])
+def test_all_that_is_wrong_with_the_columns_is_said_at_once(project: Project, verb: str) -> None:
+    project.write_model(
+        "users",
+        """\
+        {{ config(event='track', cursor='nope',
+            unique_key=['user', 'doc'],
+            rename={'nam': 'x', 'id': 'event_name'},
+            exclude_columns=['gone'], ignore_changes=['away'], begin='all') }}
+        select 1.5 as id, 'a'::blob as one, 'b'::blob as two, {'a': 'c'::blob} as three, '{}'::json as doc,
+            'x' as company_id, 1::float as browser from users
+        """,
+    )
+    seen = project.cli.here(verb, "-s", "users").check(1)
+    said = seen.err
+    for text in (
+        "the cursor column `nope` is not returned by the model (add it",
+        "line 2: unique_key names 'user', which the query does not return (Did you mean 'browser'?)",
+        "line 2: unique_key names 'doc', which is nested (JSON) (name a part of it",
+        "line 3: rename names 'nam', which the query does not return",
+        "line 4: exclude_columns names 'gone', which the query does not return",
+        "line 4: ignore_changes names 'away', which the query does not return",
+        "column 'one': BLOB", "column 'two': BLOB", "column 'three': large_binary",
+        "column 'id' is DECIMAL(2,1), and event_name has to be text",
+        "column 'browser' is FLOAT, and browser has to be text",
+        "track needs user_id, which the query does not return",
+        "track needs inserted_at, the time when it happened, which the query does not return",
+    ):  # fmt: skip
+        assert said.count(text) == (2 if verb == "run" else 1), (text, said)
+    assert "needs event_name" not in said
+
+
+def test_a_column_of_a_json_cursor_says_what_to_name(project: Project) -> None:
+    project.write_model(
+        "users", "{{ config(event='identify_user', cursor='_c') }} select id as user_id, '{}'::json as _c from users"
+    )
+    said = project.cli.here("plan", "-s", "users").check(1).err
+    assert "cursor names '_c', which is nested (JSON)" in said
+    assert "name a part of it that is text, a number or a time, as a column of its own." in said
+
+
+def test_a_begin_that_is_no_value_is_named_with_its_line(project: Project) -> None:
+    model = "{{ config(event='identify_user', cursor='_c',\n begin='yesterday') }}"
+    project.write_model("users", model + " select id as user_id, changed as _c, plan as inserted_at from users")
+    said = project.cli.here("plan", "-s", "users").check(1).err
+    assert "users.sql:2: `begin='yesterday'` is no value of the cursor `_c`, which is of kind timestamp" in said
+    project.write_model("users", model.replace("yesterday", "all") + " select id as user_id, changed as _c from users")
+    said = project.cli.here("plan", "-s", "users", "--from", "today").check(1).err
+    assert "--from today is no value of the cursor `_c`" in said
+
+
+def test_a_name_that_stands_twice_is_said_once(project: Project) -> None:
+    project.write_model("users", "{{ config(event='identify_user') }} select id as user_id, 1 as A, 2 as a from users")
+    assert "two columns named" in project.cli.here("plan", "-s", "users").check(1).err

@@ -85,6 +85,70 @@ def test_a_source_that_lost_its_rows_stops_the_plan_too(project: Project, gone: 
     assert plan["keys"]["removed"] == ["u1", "u2", "u3"][-removed:]
 
 
+OWN_BOUND = """\
+{{{{ config(event='identify_user', cursor='_c') }}}} select id as user_id, plan, changed as _c from users
+{{% if is_incremental() %}} where changed {} {{{{ cursor_from() }}}} {{% endif %}}
+"""
+KEYED = """\
+{{ config(event='track', unique_key='user_id') }}
+select id as user_id, 'x' as event_name, changed as inserted_at from users
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (
+            "",
+            "no row is there from 2025-01-03 09:00:00.000000 on, where rows up to 2025-01-03 10:00:00.000000 were read",
+        ),
+        (OWN_BOUND.format(">="), "no row is there from 2025-01-03 09:00:00.000000 on"),
+        (KEYED, "the source has no row, where rows were read before: is the source being loaded, or was it emptied?"),
+    ],
+)
+def test_a_source_that_became_empty_is_said(project: Project, model: str, says: str) -> None:
+    if model:
+        project.write_model("users", model)
+    for _ in range(2):
+        out = project.cli.here("run", "-s", "users").check()
+        assert "WARN" not in out.err
+    project.execute("DELETE FROM users")
+    for _ in range(2):
+        (warning,) = planned(project)["warnings"]
+        assert says in warning
+        assert f"WARN users: {warning}" in project.cli.here("run", "-s", "users").check().err
+    project.execute("INSERT INTO users VALUES ('u4', 'x', '2025-01-03 09:30')")
+    assert planned(project)["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OWN_BOUND.format("> timestamp '2025-01-03' - interval 9 hour and changed >").replace("_c')", "_c', lag=0)"),
+        OWN_BOUND.format(">=").replace("_c')", "_c', begin='now')"),
+        WHOLE.replace("'identify_user'", "'track', always=true").replace(
+            "plan", "'x' as event_name, changed as inserted_at"
+        ),
+    ],
+)
+def test_a_window_without_rows_need_not_have_lost_any(project: Project, model: str) -> None:
+    project.write_model("users", model)
+    for _ in range(2):
+        assert planned(project)["warnings"] == []
+        ran(project)
+    if "always" in model:
+        project.execute("DELETE FROM users")
+        assert planned(project)["warnings"] == []
+
+
+def test_a_begin_ahead_of_the_clock_is_said(project: Project) -> None:
+    project.write_model("users", OWN_BOUND.format(">=").replace("_c')", "_c', begin='2999-01-01')"))
+    assert (
+        "it reads from 2999-01-01 00:00:00.000000 on, which is ahead of the warehouse's clock"
+        in planned(project)["warnings"][0]
+    )
+
+
 def test_what_is_usual_stops_the_plan_too(project: Project) -> None:
     project.write_config("guard: {max_times_median: 1}\n")
     project.write_model("users", WHOLE)

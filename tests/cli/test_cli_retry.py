@@ -113,8 +113,43 @@ def test_what_was_read_and_not_delivered_is_not_read_again_for_the_same(
 ) -> None:
     header, words = ASKED[asked]
     left(project, sandbox, header, *words)
-    project.cli.here(verb, *(words if verb == "run" else [])).check()
+    result = project.cli.here(verb, *(words if verb == "run" else [])).check()
+    assert "WARN clicks: what run 1 read for the same goes now; nothing is read anew" in result.err
     assert sorted(row["user_id"] for row in imported()) == ["u1", "u2", "u3", "u4"]
+
+
+COMPARED = {
+    "backfill": ("cursor='_at', begin='all', unique_key='user_id'", ["--from", "2025-05-01", "--to", "2025-05-09"]),
+    "full refresh": ("cursor='_at', begin='all', unique_key='user_id', full_refresh=True", ["-f"]),
+    "no full refresh": ("cursor='_at', begin='all'", ["-f"]),
+    "always": ("cursor='_at', begin='all', always=True", []),
+}
+
+
+@pytest.mark.parametrize("verb", ["retry", "run"])
+@pytest.mark.parametrize("asked", COMPARED)
+def test_what_came_since_is_read_in_the_run_that_delivers_the_rest(
+    project: Project, sandbox: Sandbox, imported: Rows, verb: str, asked: str
+) -> None:
+    header, words = COMPARED[asked]
+    left(project, sandbox, header, *words)
+    project.execute("INSERT INTO clicks VALUES ('new', TIMESTAMP '2025-05-04 12:00')")
+    result = project.cli.here(verb, *(words if verb == "run" else [])).check()
+    found = Counter(row["user_id"] for row in imported())
+    # Without comparing, the row at the cursor goes in every run.
+    assert found == {"u1": 1, "u2": 1, "u3": 1, "u4": 2 if asked == "always" else 1, "new": 1}
+    assert "nothing is read anew" not in result.err
+
+
+def test_a_full_refresh_after_one_that_lost_a_file_sends_everything(
+    project: Project, sandbox: Sandbox, imported: Rows
+) -> None:
+    header, words = COMPARED["full refresh"]
+    left(project, sandbox, header, *words)
+    (file,) = (project.home / "outbox").rglob("*.ndjson")
+    file.write_text("damaged")
+    project.cli.here("run", *words).check()
+    assert len(imported()) == 4
 
 
 @pytest.mark.parametrize("asked", ["full refresh", "backfill"])
@@ -133,6 +168,27 @@ def test_secret_vars_have_to_be_given_again(project: Project) -> None:
     project.warehouse.unlink()
     project.cli.here("run", "--vars", f"{{key: {project.api_key}}}").check(1)
     assert "a secret in `--vars`" in project.cli.here("retry").check(2).err
+
+
+@pytest.mark.parametrize("what", ["model", "pipeline"])
+def test_a_failed_model_that_has_another_name_by_now(project: Project, imported: Rows, what: str) -> None:
+    good = (project.folder / "models_sql" / "events.sql").read_text()
+    project.cli.here("run").check()
+    project.execute("INSERT INTO events VALUES ('u9', 'later', '2025-02-01')")
+    project.write_model("events", good + " where nope")
+    project.cli.here("run").check(1)
+    (project.folder / "models_sql" / "events.sql").unlink()
+    if what == "model":
+        project.write_model("clicks", good)
+        project.cli.here("state", "rename", "events", "clicks", "--yes").check()
+    else:
+        project.write_model("events", good)
+        project.name = "other"
+        project.write_config()
+        project.cli.here("state", "rename", "--pipeline", "prod", "--yes").check()
+    project.cli.here("retry").check()
+    assert len(imported()) == 8
+    assert "nothing to do again" in project.cli.here("retry").check().err
 
 
 def test_a_run_that_was_killed(project: Project, imported: Rows) -> None:
@@ -222,6 +278,24 @@ def test_rows_without_a_key_are_found_by_their_window(project: Project, imported
     assert rejects(project) == {"open": 1, "resolved": 1}
 
 
+@pytest.mark.parametrize("where", ["", "snapshot: {where: warehouse, schema: sync}\n"])
+def test_rows_with_a_blank_id_do_not_stand_for_each_other(project: Project, imported: Rows, where: str) -> None:
+    project.write_config(where + "invalid: {stop_above: 100%}\n")
+    bad = "INSERT INTO users VALUES ('', '{0}', '{1}'), (' ', '{0}{0}', '{1}')"
+    project.execute(bad.format("a", "2025-01-08"))
+    project.cli.here("run").check(1)
+    project.execute(bad.format("b", "2025-01-09"))
+    project.cli.here("run").check(1)
+    assert rejects(project) == {"open": 4}
+    project.cli.here("run").check()
+    assert rejects(project) == {"open": 4}, "known by now"
+    project.execute("UPDATE users SET id = plan WHERE trim(id) = '' AND plan <> 'aa'")
+    project.cli.here("retry").check()
+    assert {"a", "b", "bb"} <= {row["user_id"] for row in imported() if row["event_type"] == "identify_user"}
+    assert len(imported()) == 10
+    assert rejects(project) == {"open": 1, "resolved": 3}
+
+
 def test_a_model_without_cursor_is_read_again(project: Project, imported: Rows) -> None:
     project.write_model("users", "{{ config(event='identify_user') }} select id as user_id, plan from users")
     project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
@@ -303,6 +377,133 @@ def test_rejects_are_forgotten_some_time_after_they_closed(refused: Project) -> 
     assert rejects(refused) == {}
 
 
+# What a retry reads again
+
+NAME = "case when bad then '' else 'opened' end as event_name"
+SEQ = f"select user_id, {NAME}, timestamp '2025-05-01' as inserted_at, n as _n"
+
+
+@pytest.fixture
+def numbered(project: Project) -> Project:
+    """Thirty good clicks, numbered from 0, and no model yet but those of users, which go."""
+    (project.folder / "models_sql" / "users.sql").unlink()
+    (project.folder / "models_sql" / "events.sql").unlink()
+    project.write_config("invalid: {stop_above: 100%}\n")
+    project.execute(
+        "CREATE TABLE clicks AS SELECT 'u' || i AS user_id, i AS n, false AS bad FROM range(30) AS numbers(i)"
+    )
+    return project
+
+
+def clicks(project: Project, header: str, where: str = "") -> None:
+    project.write_model("clicks", f"{{{{ config(event='track', cursor='_n', {header}) }}}} {SEQ} from clicks {where}")
+
+
+def times(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How often what went more than once, or is called otherwise than those of the beginning, was imported."""
+    found = Counter(row["user_id"] for row in rows)
+    return {name: number for name, number in found.items() if number > 1 or not name.startswith("u")}
+
+
+def test_of_a_backfill_only_its_range_goes_again(numbered: Project, imported: Rows) -> None:
+    clicks(numbered, "begin='all'")
+    numbered.cli.here("run").check()
+    numbered.execute("INSERT INTO clicks VALUES ('late', 20, true)")
+    numbered.cli.here("run", "--from", "20", "--to", "22").check(1)
+    assert "_n from 20 to 21" in numbered.cli.here("rejects").check().out
+    numbered.execute("UPDATE clicks SET bad = false")
+    result = numbered.cli.here("retry", "--whole-windows", "--yes").check()
+    assert "sends about 2 events a second time" in result.err
+    assert times(imported()) == {"late": 1, "u20": 3, "u21": 3}
+    assert rejects(numbered) == {"resolved": 1}
+
+
+def test_a_retry_reads_no_further_than_the_one_before_it(numbered: Project, imported: Rows) -> None:
+    clicks(numbered, "begin='all'")
+    numbered.cli.here("run").check()
+    numbered.execute("INSERT INTO clicks VALUES ('late', 31, true), ('good', 30, false)")
+    numbered.cli.here("run").check(1)
+    for number in (2, 3):
+        said = numbered.cli.here("retry", "--whole-windows", "--yes").check().err
+        assert "sends about 2 events a second time" in said
+        assert "_n from 29 to 31" in numbered.cli.here("rejects").check().out
+        assert times(imported()) == {"good": number, "u29": number}
+        assert rejects(numbered) == {"open": 1}
+
+
+def test_windows_that_share_rows_are_read_again_once(numbered: Project, imported: Rows) -> None:
+    clicks(numbered, "begin='all'")
+    numbered.cli.here("run").check()
+    for n in (31, 33):
+        numbered.execute(f"INSERT INTO clicks VALUES ('bad{n}', {n}, true), ('good{n}', {n + 1}, false)")
+        numbered.cli.here("run").check(1)
+    numbered.execute("UPDATE clicks SET bad = false")
+    numbered.cli.here("retry", "--whole-windows", "--yes").check()
+    # What stands at the cursor is known line by line.
+    assert times(imported()) == {"u29": 2, "good31": 2, "good33": 1, "bad31": 1, "bad33": 1}
+    assert rejects(numbered) == {"resolved": 2}
+
+
+def test_what_the_next_run_reads_anyway_is_left_to_it(numbered: Project, imported: Rows) -> None:
+    clicks(numbered, "begin='all'")
+    numbered.cli.here("run").check()
+    numbered.execute("INSERT INTO clicks VALUES ('late', 31, true), ('good', 32, false)")
+    numbered.cli.here("run", "--limit", "5").check(1)
+    result = numbered.cli.here("retry", "--whole-windows", "--yes").check()
+    assert "clicks: 1 refused row is read again by the next run" in result.err
+    assert "nothing to do again" in result.err
+    numbered.execute("UPDATE clicks SET bad = false")
+    numbered.cli.here("run").check()
+    assert times(imported()) == {"late": 1, "good": 1}
+
+
+def test_what_the_lag_reached_is_read_again_before_anything_is_closed(numbered: Project, imported: Rows) -> None:
+    clicks(numbered, "unique_key='user_id', lag=10, begin='all'")
+    numbered.cli.here("run").check()
+    numbered.execute("INSERT INTO clicks VALUES ('late', 21, true), (NULL, 30, true)")
+    numbered.cli.here("run").check(1)
+    # The lag of today says nothing about the window.
+    clicks(numbered, "unique_key='user_id', lag=0, begin='all'")
+    assert "what is there from 19 on is read again" in numbered.cli.here("retry").check().err
+    assert rejects(numbered) == {"open": 2}
+    numbered.execute("INSERT INTO clicks VALUES ('new', 99, false)")
+    numbered.cli.here("run").check()
+    numbered.execute("UPDATE clicks SET bad = false WHERE user_id = 'late'")
+    numbered.cli.here("retry").check()
+    assert times(imported()) == {"late": 1, "new": 1}
+    assert rejects(numbered) == {"open": 1, "resolved": 1}
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("words", [["--from", "0", "--to", "5"], ["--to", "5"]])
+def test_what_a_backfill_met_before_begin_is_found_again(
+    numbered: Project, imported: Rows, words: list[str], keyed: bool
+) -> None:
+    clicks(numbered, "begin=10" + (", unique_key='user_id'" if keyed else ""))
+    numbered.execute("UPDATE clicks SET user_id = 'x3', bad = true WHERE n = 3")
+    numbered.cli.here("run").check()
+    numbered.cli.here("run", *words).check(1)
+    for end in ("open", "resolved"):
+        numbered.cli.here("retry", *([] if keyed else ["--whole-windows", "--yes"])).check()
+        assert rejects(numbered) == {end: 1}
+        numbered.execute("UPDATE clicks SET bad = false")
+    again = {} if keyed else {f"u{i}": 3 for i in (0, 1, 2, 4)}
+    assert times(imported()) == {"x3": 1, **again}
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_what_is_older_than_begin_stays_unsent(numbered: Project, imported: Rows, keyed: bool) -> None:
+    clicks(numbered, "begin=10" + (", unique_key='user_id'" if keyed else ""))
+    numbered.execute(f"INSERT INTO clicks VALUES ({'NULL' if keyed else repr('x')}, 12, true)")
+    numbered.cli.here("run").check(1)
+    numbered.execute("UPDATE clicks SET bad = false, user_id = 'x' WHERE bad")
+    numbered.cli.here("retry", *([] if keyed else ["--whole-windows", "--yes"])).check()
+    found = Counter(row["user_id"] for row in imported())
+    assert found["x"] == 1
+    assert not {f"u{i}" for i in range(10)} & {*found}
+    assert rejects(numbered) == {"resolved": 1}
+
+
 # Held batches
 
 
@@ -323,6 +524,19 @@ def test_held_batches_wait_for_a_word(held: Project) -> None:
     assert "--resend sends them again, --settle takes them as arrived" in result.err
     with store_of(held) as store:
         assert store.batches("prod", states=[BatchState.HELD])
+
+
+def test_a_model_that_changed_is_not_read_while_rows_of_it_are_held(held: Project, sandbox: Sandbox) -> None:
+    held.write_model(
+        "events",
+        """\
+        {{ config(event='track', cursor='_happened', begin='all') }}
+        select user_id, name as event_name, 'new' as plan, happened as inserted_at, happened as _happened from events
+        """,
+    )
+    result = held.cli.here("run", "--log-format", "json").check(1)
+    assert result.event("window_superseded")["msg"].endswith("read again once somebody has decided about its held rows")
+    assert [event["data"]["model"] for event in result.events if event["code"] == "model_start"] == ["users"]
 
 
 def test_resend(held: Project, imported: Rows) -> None:

@@ -186,9 +186,9 @@ def test_empty_selection_is_a_warning(project: Project, sandbox: Sandbox) -> Non
     assert not project.home.exists()
 
 
-def test_folder_without_models(project: Project) -> None:
-    for path in (project.folder / "models_sql").iterdir():
-        path.unlink()
+def test_folder_without_enabled_models(project: Project) -> None:
+    for path in (project.folder / "models_sql").glob("*.sql"):
+        path.write_text("{{ config(event='identify_user', enabled=false) }}\nselect 1 as user_id")
     assert "WARN there is no enabled model in" in project.cli.here("run").check().err
 
 
@@ -272,6 +272,40 @@ def test_fail_fast_leaves_the_rest_alone(project: Project) -> None:
     project.cli.here("run", "-x").check(1)
     statuses = {result["unique_id"]: result["status"] for result in project.results()["results"]}
     assert statuses == {"sync.prod.aaa": "error", "sync.prod.events": "skipped", "sync.prod.users": "skipped"}
+
+
+ONE_JOB_EACH = "batch: {max_rows: 3}\njob: {max_rows: 3}\n"
+
+
+@pytest.mark.parametrize(("fault", "status"), [("job:fail*2", "error"), ("job:reject-row=c2", "partial")])
+def test_fail_fast_sends_nothing_after_what_did_not_arrive(
+    project: Project, sandbox: Sandbox, imported: Rows, fault: str, status: str
+) -> None:
+    project.write_config(ONE_JOB_EACH + "delivery: {max_splits: 0, grace: 100ms}\n")
+    companies = "select 'c' || i as company_id, timestamp '2025-01-01' as inserted_at from range(3) as numbers(i)"
+    project.write_model("aaa", f"{{{{ config(event='identify_company') }}}}\n{companies}")
+    project.write_model("zzz", "{{ config(event='track', unique_key='user_id') }}\n" + FIRST)
+    sandbox.inject(fault)
+    project.cli.here("run", "-x").check(1)
+    found = {result["unique_id"]: result for result in project.results()["results"]}
+    assert found["sync.prod.aaa"]["status"] == status
+    assert found["sync.prod.users"]["status"] == "error"
+    assert found["sync.prod.users"]["waiting"] == 3
+    assert not [row for row in imported() if "user_id" in row]
+    project.cli.here("run").check()
+    assert len([row for row in imported() if "user_id" in row]) == 8
+
+
+FIRST = "select 'first' as user_id, 'opened' as event_name, timestamp '2025-01-01' as inserted_at"
+
+
+def test_fail_fast_reads_nothing_after_refused_rows(project: Project, imported: Rows) -> None:
+    project.write_model("aaa", "{{ config(event='identify_company') }}\nselect 'c' as company_id")
+    project.execute("INSERT INTO users VALUES ('', 'pro', '2025-01-04')")
+    project.cli.here("run", "-x").check(1)
+    statuses = {result["unique_id"]: result["status"] for result in project.results()["results"]}
+    assert statuses == {"sync.prod.aaa": "success", "sync.prod.events": "skipped", "sync.prod.users": "partial"}
+    assert len(imported()) == 4, "what was read before is sent"
 
 
 def test_refused_rows_are_partial_and_shown(project: Project, imported: Rows) -> None:

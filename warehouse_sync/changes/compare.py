@@ -128,7 +128,8 @@ SELECT
   CASE WHEN {too_long} THEN NULL ELSE line END AS line,
   key, key_hash, {row_hash}, cursor, inserted_at,
   CASE WHEN {too_long} THEN {rules.bit_line_too_long}::BIGINT ELSE reasons END AS reasons,
-  notes, retimed AND NOT coalesce({too_long}, false) AS retimed, own_at{stored}{", identity" if identity else ""}
+  CASE WHEN {too_long} THEN 0::BIGINT ELSE notes END AS notes,
+  retimed AND NOT coalesce({too_long}, false) AS retimed, own_at{stored}{", identity" if identity else ""}
 FROM (
   SELECT
     {_c("verdict")} AS verdict, {known if baseline.rejects else Verdict.INVALID.value} AS long_verdict,
@@ -307,11 +308,13 @@ def _verdict(baseline: Baseline, rules: Rules) -> str:
 
 
 def _notes(baseline: Baseline, rules: Rules) -> str:
-    """A delivered event never goes again: where it is another one now, at least that is said."""
-    if rules.is_identify or rules.always or not baseline.compares:
-        return _c("notes")
-    differs = f"{_c('verdict')} = {Verdict.UNCHANGED.value} AND {_c('sent_hash')} <> {_same(baseline)}"
-    return f"{_c('notes')} | CASE WHEN {differs} THEN {rules.bit_event_changed}::BIGINT ELSE 0 END"
+    """What is noted of a row that is sent. A delivered event never goes again: where it is another one now, at least
+    that is said."""
+    cases = [(f"{_c('verdict')} IN ({Verdict.ADDED.value}, {Verdict.CHANGED.value})", _c("notes"))]
+    if not rules.is_identify and not rules.always and baseline.compares:
+        differs = f"{_c('verdict')} = {Verdict.UNCHANGED.value} AND {_c('sent_hash')} <> {_same(baseline)}"
+        cases.append((differs, f"{rules.bit_event_changed}::BIGINT"))
+    return f"CASE {' '.join(f'WHEN {test} THEN {bits}' for test, bits in cases)} ELSE 0::BIGINT END"
 
 
 def _sent_at(baseline: Baseline, rules: Rules) -> tuple[str, str]:

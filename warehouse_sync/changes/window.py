@@ -175,7 +175,7 @@ def begin_of(model: Model, kind: CursorKind, now: datetime, timezone: str) -> Cu
                 hint="give `begin` a value of the cursor, or `all`.",
             )
         return at(kind, now, timezone)
-    return parse(begin, kind, timezone, model)
+    return parse(begin, kind, timezone, model, f"`begin='{begin}'`")
 
 
 def at(kind: CursorKind, moment: datetime, timezone: str) -> CursorValue:
@@ -188,8 +188,11 @@ def at(kind: CursorKind, moment: datetime, timezone: str) -> CursorValue:
     return CursorValue(kind, local.isoformat(sep=" ", timespec="microseconds"))
 
 
-def parse(text: str, kind: CursorKind, timezone: str, model: Model) -> CursorValue:
-    """A value that a person wrote (`begin`, `--from`) as a value of that kind. Raises ModelError when it is none."""
+def parse(text: str, kind: CursorKind, timezone: str, model: Model, told: str = "") -> CursorValue:
+    """A value that a person wrote (`begin`, `--from`) as a value of that kind; `told`: what messages call it.
+
+    Raises ModelError when it is none.
+    """
     try:
         if kind is CursorKind.INTEGER:
             return CursorValue(kind, str(int(text)))
@@ -201,7 +204,7 @@ def parse(text: str, kind: CursorKind, timezone: str, model: Model) -> CursorVal
             return at(kind, aware, timezone)
     except ValueError:
         raise ModelError(
-            f"`{text}` is no value of the cursor `{model.cursor}`, which is of kind {kind}",
+            f"{told or f'`{text}`'} is no value of the cursor `{model.cursor}`, which is of kind {kind}",
             path=model.path,
             hint="write dates as 2026-01-31, timestamps as 2026-01-31T00:00:00, integers as digits.",
         ) from None

@@ -12,12 +12,16 @@ from warehouse_sync.cli.rejects import refuser, sentences
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.inspection.explain import Explanation, RowNow, Sending
-    from warehouse_sync.state.rows import Reject
+    from warehouse_sync.inspection.explain import Explanation, Refusal, RowNow, Sending
+    from warehouse_sync.state.rows import Job
 
 UNKNOWN = (
     "What differs cannot be said: the file that was delivered is deleted. `retention: {delivered: 7 days}` in the YAML"
     " keeps such files from the next delivery on."
+)
+REFUSED_THERE = (
+    "That says nothing of `inserted_at`, the cursor and `ignore_changes`, which make no row another one:"
+    " `warehouse-sync retry --refused` sends it as it is now."
 )
 
 
@@ -56,7 +60,7 @@ def _print(found: Explanation) -> None:
         return
     lines = [("delivered", _sent(found.delivered) if found.delivered else "never, or not since the last reset")]
     lines += [("waiting", _sent(item)) for item in found.waiting]
-    lines += [("refused", _refused(reject)) for reject in found.rejects]
+    lines += [("refused", _refused(refusal)) for refusal in found.rejects]
     if found.error is None:
         lines += [("warehouse", _row(found, row)) for row in found.rows] or [("warehouse", "holds no such row now")]
     for heading, text in lines:
@@ -66,15 +70,21 @@ def _print(found: Explanation) -> None:
 def _sent(item: Sending) -> str:
     words = {"sealed": "sealed, not uploaded yet", "sent": "on its way", "held": "held: nobody knows if it arrived"}
     state = cell(item.at) + " UTC" if item.at else words.get(item.batch.state, str(item.batch.state))
-    job = f"job {item.job.number} ({item.job.filename}) of run {item.job.run_id}" if item.job else "no job yet"
+    job = _job(item.job) if item.job else "no job yet"
     at = f", inserted_at {item.inserted_at.isoformat(timespec='microseconds')}" if item.inserted_at else ""
     return f"{state}, in batch {item.batch.name}, {job}{at}"
 
 
-def _refused(reject: Reject) -> str:
-    return (
-        f"{refuser(reject)}, runs {reject.first_run} to {reject.last_run}, {reject.state}: {sentences(reject.reasons)}"
-    )
+def _job(job: Job) -> str:
+    return f"job {job.number} ({job.filename}) of run {job.run_id}"
+
+
+def _refused(refusal: Refusal) -> str:
+    reject = refusal.reject
+    place = f", in batch {reject.batch_name}" if reject.batch_name else ""
+    place += f", {_job(refusal.job)}" if refusal.job else ""
+    runs = f"runs {reject.first_run} to {reject.last_run}"
+    return f"{refuser(reject)}{place}, {runs}, {reject.state}: {sentences(reject.reasons)}"
 
 
 def _row(found: Explanation, row: RowNow) -> str:
@@ -86,6 +96,8 @@ def _row(found: Explanation, row: RowNow) -> str:
     elif row.fate == "changed":
         named = f"Changed: {', '.join(row.changed)}." if row.changed else "Only how a value is written has changed."
         text += f" {UNKNOWN if row.changed is None else named}"
+    elif row.fate == "suppressed" and not row.reasons:
+        text += f" {REFUSED_THERE}"
     if row.reasons:
         text += f" {sentences(row.reasons)}"
     if row.fate in ("behind", "before_begin"):
@@ -103,17 +115,7 @@ def _as_json(found: Explanation) -> dict[str, Any]:
         "known": found.known,
         "delivered": None if found.delivered is None else _sending(found.delivered),
         "waiting": [_sending(item) for item in found.waiting],
-        "rejects": [
-            {
-                "id": reject.id,
-                "kind": reject.kind,
-                "reasons": list(reject.reasons),
-                "state": reject.state,
-                "first_run": reject.first_run,
-                "last_run": reject.last_run,
-            }
-            for reject in found.rejects
-        ],
+        "rejects": [_refusal(refusal) for refusal in found.rejects],
         "reads_from": found.reads_from,
         "warehouse": [
             {
@@ -129,14 +131,35 @@ def _as_json(found: Explanation) -> dict[str, Any]:
     }
 
 
+def _refusal(refusal: Refusal) -> dict[str, Any]:
+    reject = refusal.reject
+    return {
+        "id": reject.id,
+        "kind": reject.kind,
+        "reasons": list(reject.reasons),
+        "state": reject.state,
+        "first_run": reject.first_run,
+        "last_run": reject.last_run,
+        "batch": reject.batch_name or None,
+        "window": refusal.batch.window_id if refusal.batch else reject.window_id,
+        **_job_as_json(refusal.job),
+    }
+
+
 def _sending(item: Sending) -> dict[str, Any]:
-    batch, job = item.batch, item.job
+    batch = item.batch
     return {
         "batch": batch.name,
         "state": batch.state,
         "window": batch.window_id,
         "delivered_at": item.at,
         "inserted_at": None if item.inserted_at is None else item.inserted_at.isoformat(timespec="microseconds"),
+        **_job_as_json(item.job),
+    }
+
+
+def _job_as_json(job: Job | None) -> dict[str, Any]:
+    return {
         "job": None if job is None else job.filename,
         "job_number": None if job is None else job.number,
         "remote_id": None if job is None else job.remote_id,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.options import Verb, WholeNumber, shared
 from warehouse_sync.cli.output import few, key_text, print_data, print_json, print_table, share, table
 from warehouse_sync.cli.session import Session
 from warehouse_sync.observe.words import counted
@@ -63,9 +63,9 @@ def compile_(session: Session, incremental_from: str | None) -> int:
     from warehouse_sync.project.model import BrokenModel
     from warehouse_sync.project.render import render
 
-    session.sends_nothing("warehouse")
+    session.asks_nobody()
     chosen = session.selected()
-    dialect, settings = dialect_of(session.config), session.policy.settings
+    dialect, settings = dialect_of(session.config), session.settings
     failed = report_broken(session, chosen)
     for model in chosen:
         if isinstance(model, BrokenModel):
@@ -90,7 +90,7 @@ def compile_(session: Session, incremental_from: str | None) -> int:
 
 @click.command(cls=Verb, short_help="Print a few rows as the events they would become.")
 @shared(*SELECTION, "output")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=5, show_default=True, metavar="N", help="Rows.")
+@click.option("--limit", type=WholeNumber(1, 10_000), default=5, show_default=True, metavar="N", help="Rows.")
 @click.pass_obj
 def show(session: Session, limit: int) -> int:
     """Print a few rows of a model as the events they would become; a refused row with its reasons. One JSON object a
@@ -120,7 +120,7 @@ def show(session: Session, limit: int) -> int:
 
 @click.command(cls=Verb, short_help="Count what `run` would do; send and write nothing.")
 @shared(*SELECTION, "output", "full_refresh")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="As `run --limit N` would.")
+@click.option("--limit", type=WholeNumber(min=1), metavar="N", help="As `run --limit N` would.")
 @click.option("--from", "start", metavar="VALUE", help="As `run --from VALUE` would.")
 @click.option("--to", "end", metavar="VALUE", help="As `run --to VALUE` would.")
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.options import Verb, WholeNumber, shared
 from warehouse_sync.cli.output import key_text, print_data, print_json, print_table
 from warehouse_sync.cli.session import Session
 from warehouse_sync.observe.words import counted
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Verb, short_help="Show refused rows and why; dismiss them.")
 @shared("config", "select", "exclude", "vars", "output")
 @click.option("--all", "everything", is_flag=True, help="Also those that are resolved or dismissed.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Oldest ones.")
+@click.option("--limit", type=WholeNumber(min=1), default=100, show_default=True, metavar="N", help="Oldest ones.")
 @click.option(
     "--dismiss",
     multiple=True,
@@ -85,12 +85,10 @@ def _place(item: Reject, window: Window | None) -> str:
 
 
 def _span(window: Window) -> str:
-    start, end = window.cursor_from, window.cursor_to
+    start, end = window.read_from, window.cursor_to
     if window.cursor_column is None or (start is None and end is None):
         return f"read {window.started_at:%Y-%m-%d %H:%M} UTC"
-    # Models with a key read again what is late.
-    lag = " (and its lag)" if window.unique_key else ""
-    first = "" if start is None else f" from {start.text}{lag}"
+    first = "" if start is None else f" from {start.text}"
     return f"{window.cursor_column}{first}" + ("" if end is None else f" to {end.text}")
 
 
@@ -137,7 +135,7 @@ def _as_json(item: Reject, window: Window | None) -> dict[str, Any]:
         "window": item.window_id,
         "batch": item.batch_name or None,
         "cursor_column": window.cursor_column if window else None,
-        "cursor_from": window.cursor_from.text if window and window.cursor_from else None,
+        "cursor_from": window.read_from.text if window and window.read_from else None,
         "cursor_to": window.cursor_to.text if window and window.cursor_to else None,
     }
 

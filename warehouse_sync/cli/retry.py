@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,11 @@ def retry(session: Session, /, resend: bool, settle: bool, yes: bool, **options:
     plan = _plan(session, chosen, last, options)
     decision = _decision(plan, resend=resend, settle=settle)
     again = [model for model in chosen if model.name in plan.requests or (decision and model.name in decision.models)]
-    _explain(session, plan, decision)
+    _explain(session, plan, decision, _sent_again(session, chosen, plan))
     if not again:
         session.console.event("nothing_to_retry", "nothing to do again")
         return 0
-    if (decision or plan.repeats) and not (yes or confirmed()):
+    if (decision or plan.repeats) and not (yes or confirmed(session)):
         return 1
     session.keep_log()
     asked = _options(session, plan, decision, resend=resend, settle=settle, **options)
@@ -102,6 +102,13 @@ def _plan(
         )
 
 
+def _sent_again(session: Session, chosen: Sequence[Model | BrokenModel], plan: Plan) -> dict[str, int | None]:
+    from warehouse_sync.runs.retry import sent_again
+
+    with session.store() as store:
+        return sent_again(session.config, session.policy, store, chosen, plan)
+
+
 def _decision(plan: Plan, *, resend: bool, settle: bool) -> Decision | None:
     from warehouse_sync.delivery import Decision
 
@@ -111,21 +118,17 @@ def _decision(plan: Plan, *, resend: bool, settle: bool) -> Decision | None:
     return Decision(frozenset(held.job.id for held in plan.held), names, arrived=settle)
 
 
-def _explain(session: Session, plan: Plan, decision: Decision | None) -> None:
-    """What is about to happen, model by model, and what it may do at Userpilot."""
+def _explain(session: Session, plan: Plan, decision: Decision | None, repeats: Mapping[str, int | None]) -> None:
+    """What is about to happen, model by model, and what it may do at Userpilot. `repeats`: model -> events that go a
+    second time, None where nobody can tell how many."""
     say = session.console.event
     for model, reasons in plan.why.items():
         say("retry_model", f"{model}: {'; '.join(reasons)}", model=model)
     for sentence in plan.left:
         say("retry_left", sentence, level="warn")
-    for model, rows in plan.repeats.items():
-        say(
-            "retry_repeats",
-            f"{model}: sends about {counted(rows, 'event')} a second time",
-            level="warn",
-            model=model,
-            rows=rows,
-        )
+    for model, rows in repeats.items():
+        number = "the events of these windows" if rows is None else f"about {counted(rows, 'event')}"
+        say("retry_repeats", f"{model}: sends {number} a second time", level="warn", model=model, rows=rows)
     for held in plan.held:
         what = ", ".join(f"{counted(rows, 'row')} of {name}" for name, rows in held.rows.items())
         say("retry_held", f"held since {held.job.intended_at:%Y-%m-%d %H:%M} UTC with job {held.job.filename}: {what}")

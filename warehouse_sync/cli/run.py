@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warehouse_sync.cli.options import Duration, Verb, shared
+from warehouse_sync.cli.options import Duration, Verb, WholeNumber, shared
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ EPILOG = "Exit codes: 0 all models ended `success`; 1 at least one did not, or t
 @click.command(cls=Verb, short_help="Send what is new or changed.", epilog=EPILOG)
 @shared("config", "select", "exclude", "vars", "output", "full_refresh", "fail_fast")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Send the first N rows of each model; no cursor moves."
+    "--limit", type=WholeNumber(min=1), metavar="N", help="Send the first N rows of each model; no cursor moves."
 )
 @click.option(
     "--time-limit", type=Duration(), metavar="TIME", help="Begin nothing after this long; the next run goes on."

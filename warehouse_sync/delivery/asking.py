@@ -163,7 +163,8 @@ def ask(
     try:
         found: AnswerT = patient(answer)
     except (NotSent, Unclear, Throttled) as error:
-        hint = "Everything is recorded; the next run goes on. `delivery.busy_timeout` sets how long to try."
+        hint = "Everything is recorded; the next run goes on."
+        hint += " `delivery.busy_timeout` sets how long to try." if limit != FIRST_CALL else ""
         raise JobsOutOfReach(
             f"Userpilot does not answer: {error.message}", hint=f"{error.hint} {hint}".strip()
         ) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.checkpoints import checkpoint
@@ -117,9 +117,15 @@ class Delivery:
         self.done.held.clear()
         self._show_held()
 
-    def deliver(self, models: set[str]) -> None:
-        """Post the sealed batches of these models until none is left, or none of them can go on."""
-        while batches := self._next_pack(models):
+    @property
+    def failing(self) -> set[str]:
+        """Models that cannot go on in this run, as things are."""
+        return {*self.done.trouble, *self.done.held, *(batch.model for batch, _ in self._quarantine.parked)}
+
+    def deliver(self, models: set[str], is_over: Callable[[], bool] = lambda: False) -> None:
+        """Post the sealed batches of these models until none is left, or none of them can go on; `is_over`, asked
+        between jobs, may end it before."""
+        while not is_over() and (batches := self._next_pack(models)):
             self._patience.check()
             whole = [batch for batch in batches if self._is_whole(batch)]
             # A damaged batch takes the rest of its window with it.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import ModelError
+from warehouse_sync.events.faults import Faults
 from warehouse_sync.events.schema import Field, fields_of
 from warehouse_sync.events.shapes import Column, column_of
 from warehouse_sync.events.sql import ident
@@ -37,27 +38,27 @@ class Returned:
         """Reads the schema; two columns that differ only by case are a ModelError: SQL could not tell them apart."""
         seen: dict[str, str] = {}
         for name in schema.names:
-            other = seen.get(name.casefold())
+            other = seen.get(name.lower())
             if other is not None:
                 raise ModelError(
-                    f"the query returns two columns named {name!r} and {other!r}",
+                    f"the query returns two columns named {name!r}" + (f" and {other!r}" if other != name else ""),
                     path=model.path,
                     hint="Give one of them another name: names are compared without case.",
                 )
-            seen[name.casefold()] = name
+            seen[name.lower()] = name
         return cls(model, {field.name: field for field in schema})
 
     def find(self, name: str) -> str | None:
         """The returned column of that name: exactly, else without case."""
         if name in self.fields:
             return name
-        return next((column for column in self.fields if column.casefold() == name.casefold()), None)
+        return next((column for column in self.fields if column.lower() == name.lower()), None)
 
     def require(self, name: str, key: str) -> str:
         """The returned column that a header key names, or a ModelError that names the nearest one."""
         found = self.find(name)
         if found is None:
-            near = difflib.get_close_matches(name.casefold(), [column.casefold() for column in self.fields], 1, 0.5)
+            near = difflib.get_close_matches(name.lower(), [column.lower() for column in self.fields], 1, 0.5)
             nearest = self.find(near[0]) if near else None
             hint = f"Did you mean {nearest!r}?" if nearest else "It returns " + ", ".join(self.fields) + "."
             raise ModelError(f"{key} names {name!r}, which the query does not return", path=self.model.path, hint=hint)
@@ -89,11 +90,29 @@ class Mapped:
         )
 
 
-def map_columns(model: Model, schema: pa.Schema, *, fold_upper: bool) -> Mapped:
-    """Puts every returned column in its place; ModelError for names that clash or that the query does not return."""
+def map_columns(model: Model, schema: pa.Schema, *, fold_upper: bool, faults: Faults | None = None) -> Mapped:
+    """Puts every returned column in its place.
+
+    `faults`: takes what else is wrong, and the columns at fault are left out; without it that is raised. ModelError for
+    two columns of one name, for names that clash or that the query does not return, for types that cannot be sent.
+    """
     returned = Returned.of(model, schema)
-    renamed = {returned.require(old, "rename"): new for old, new in model.rename.items()}
-    excluded = {returned.require(name, "exclude_columns") for name in model.exclude_columns}
+    met = Faults(model) if faults is None else faults
+    mapped = _map(model, returned, fold_upper=fold_upper, faults=met)
+    if faults is None:
+        met.raise_any()
+    return mapped
+
+
+def _map(model: Model, returned: Returned, *, fold_upper: bool, faults: Faults) -> Mapped:
+    renamed: dict[str, str] = {}
+    for old, new in model.rename.items():
+        with faults.met(new.lower()):
+            renamed[returned.require(old, "rename")] = new
+    excluded: set[str] = set()
+    for name in model.exclude_columns:
+        with faults.met():
+            excluded.add(returned.require(name, "exclude_columns"))
     kinds = fields_of(model.event, context=model.context)
     special = {field.name for field in kinds} | {"event_type", "metadata"}
 
@@ -103,20 +122,31 @@ def map_columns(model: Model, schema: pa.Schema, *, fold_upper: bool) -> Mapped:
         final = renamed.get(name, name)
         if name in excluded or final.startswith("_"):
             continue
-        if final.casefold() in special:
-            _put(placed, final.casefold(), name, model)
-        else:
-            _put(properties, _property_name(final, fold=fold_upper and name not in renamed, model=model), name, model)
+        with faults.met():
+            if final.lower() in special:
+                _put(placed, final.lower(), name, model)
+            else:
+                fold = fold_upper and name not in renamed
+                _put(properties, _property_name(final, fold=fold, model=model), name, model)
 
-    columns = {final: returned.column(name) for final, name in placed.items()}
+    columns, others = (_typed(returned, names, faults) for names in (placed, properties))
     return Mapped(
         returned,
         {field.name: columns[field.name] for field in kinds if field.name in columns},
         kinds,
         columns.get("event_type"),
         columns.get("metadata"),
-        {final: returned.column(name) for final, name in properties.items()},
+        others,
     )
+
+
+def _typed(returned: Returned, names: Mapping[str, str], faults: Faults) -> dict[str, Column]:
+    """Final name -> column, of those whose type can be sent."""
+    found: dict[str, Column] = {}
+    for final, name in names.items():
+        with faults.met(final):
+            found[final] = returned.column(name)
+    return found
 
 
 def _property_name(final: str, *, fold: bool, model: Model) -> str:

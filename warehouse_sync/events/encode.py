@@ -5,8 +5,8 @@ order; NULL fields are left out. `metadata` stands in every identify_* and track
 that have properties. The expression fails for no row, so it may stand where invalid rows pass.
 
 **Key.** One column: its value as text. Several: the JSON array of their values; a value that is sent as null, or
-without its NUL characters, stands there as its text, so that two values are two keys. NULL when a column is NULL.
-`key_hash` is `unhex(md5(key))`.
+without its NUL characters, stands there as its text, so that two values are two keys. NULL when a column is NULL, or
+blank where that refuses the row: a blank id says of no two rows that they are one. `key_hash` is `unhex(md5(key))`.
 
 **Row hash.** See `row_hash`.
 """
@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.columns import Mapped, map_columns
-from warehouse_sync.events.fields import Fields, build_fields
+from warehouse_sync.events.faults import Faults
+from warehouse_sync.events.fields import Fields, build_fields, is_blank
 from warehouse_sync.events.properties import Properties, build_properties
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.events.row_hash import Sent, encoder_version, row_hashes
 from warehouse_sync.events.schema import REQUIRED
-from warehouse_sync.events.shapes import NESTED, Column, Shape, UnsupportedTypeError
+from warehouse_sync.events.shapes import NESTED, Column, Shape
 from warehouse_sync.events.sql import Check, Part, Text, any_of, bits, concat
 from warehouse_sync.events.times import InsertedAt, build_inserted_at
 from warehouse_sync.events.types import TIME_FORMAT, Types, invalid_utf8, to_json
@@ -33,6 +34,9 @@ from warehouse_sync.values import EventType, Model, Property, RowSql
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+NAMES = {"user_id", "company_id", "event_name"}
+"""The fields that are refused where they are blank, whatever else the row holds."""
 
 
 @dataclass(frozen=True)
@@ -82,29 +86,45 @@ def compile_row(model: Model, schema: pa.Schema, options: EncodeOptions) -> Enco
 
     `schema`: of the columns that the query returns; a field's metadata may name the warehouse's own type where Arrow's
     is not enough (`duckdb_type`; Snowflake's `logicalType`). The expressions name columns without a qualifier.
-    ModelError when a row of that schema could never be sent as the header asks.
+    ModelError, with all that is wrong, when a row of that schema could never be sent as the header asks.
     """
-    try:
-        return _Compiler(model, schema, options).encoding()
-    except UnsupportedTypeError as error:
-        hint = "exclude_columns leaves a column out."
-        raise ModelError(f"column {error}", path=model.path, hint=hint) from None
+    faults = Faults(model)
+    compiler = _Compiler(model, schema, options, faults)
+    faults.raise_any()
+    return compiler.encoding()
 
 
 class _Compiler:
-    def __init__(self, model: Model, schema: pa.Schema, options: EncodeOptions) -> None:
+    def __init__(self, model: Model, schema: pa.Schema, options: EncodeOptions, faults: Faults) -> None:
         self.model = model
         self.limits = options.limits
         self.types = Types(options.timezone)
-        self.mapped: Mapped = map_columns(model, schema, fold_upper=options.fold_upper)
-        self.cursor = self.mapped.named((model.cursor,), "cursor")[0] if model.cursor else None
-        self.ignored = set(self.mapped.named(model.ignore_changes, "ignore_changes"))
-        self.fields: Fields = build_fields(model, self.mapped)
-        # After the fields: where nobody named a key it is one of them, and it is the field that is not returned.
-        self.unique_key = self.mapped.named(model.unique_key, "unique_key")
-        self.properties: Properties = build_properties(model, self.mapped, self.types)
+        self.mapped: Mapped = map_columns(model, schema, fold_upper=options.fold_upper, faults=faults)
+        self.fields: Fields = build_fields(model, self.mapped, faults)
+        # Where nobody named a key it is a field, and of that it is said already that it is not returned.
+        key = [name for name in model.unique_key if name not in REQUIRED[model.event] - self.mapped.fields.keys()]
+        self.unique_key = self.named(key, "unique_key", faults)
+        cursor = self.named([model.cursor] if model.cursor else [], "cursor", faults)
+        self.cursor = cursor[0] if cursor else None
+        told = {self.mapped.fields[name].name for name in faults.fields & self.mapped.fields.keys()}
+        for where, names in (("unique_key", self.unique_key), ("cursor", cursor)):
+            for name in names:
+                with faults.met():
+                    _ = name in told or self.scalar(name, where)
+        self.ignored = set(self.named(model.ignore_changes, "ignore_changes", faults))
+        self.properties: Properties = build_properties(model, self.mapped, self.types, faults)
         column = self.mapped.fields.get("inserted_at")
-        self.inserted_at: InsertedAt = build_inserted_at(model, column, self.types, options.now)
+        if column is not None or "inserted_at" not in faults.fields:
+            with faults.met():
+                self.inserted_at: InsertedAt = build_inserted_at(model, column, self.types, options.now)
+
+    def named(self, names: Sequence[str], key: str, faults: Faults) -> tuple[str, ...]:
+        """The columns that a header key names, but for those that are not there."""
+        found: list[str] = []
+        for name in names:
+            with faults.met():
+                found += self.mapped.named((name,), key)
+        return tuple(found)
 
     def encoding(self) -> Encoding:
         key, key_checks = self.key()
@@ -174,14 +194,18 @@ class _Compiler:
         if not self.unique_key:
             return "NULL::VARCHAR", []
         columns = [self.scalar(name, "unique_key") for name in self.unique_key]
-        missing = any_of([f"{column.sql} IS NULL" for column in columns])
+        names = NAMES & REQUIRED[self.model.event] & self.mapped.fields.keys()
+        named = {self.mapped.fields[name].name for name in names}
+        blank = [column for column in columns if column.name in named and column.shape is Shape.TEXT]
+        lost = [is_blank(f"{column.sql}::varchar") for column in blank]
+        missing = any_of([*lost, *(f"{column.sql} IS NULL" for column in columns if column not in blank)])
         required = {self.mapped.fields[name].name for name in REQUIRED[self.model.event] & self.mapped.fields.keys()}
         others = [column for column in columns if column.name not in required]
         checks = [Check(Reason.KEY_MISSING, f"{column.sql} IS NULL", column.name) for column in others]
         checks += self.readable(columns)
         values = [self.types.value(column) for column in columns]
         if len(values) == 1:
-            return values[0].text, checks
+            return f"CASE WHEN NOT ({missing}) THEN {values[0].text} END" if blank else values[0].text, checks
         parts: list[Part] = [Text("[")]
         for i, value in enumerate(values):
             parts += [Text("," if i else ""), value.in_key]
@@ -213,7 +237,11 @@ class _Compiler:
     def scalar(self, name: str, key: str) -> Column:
         column = self.mapped.returned.column(name)
         if column.shape in NESTED or column.shape is Shape.UNION:
-            raise ModelError(f"{key} names {name!r}, which is nested ({column.type_name})", path=self.model.path)
+            raise ModelError(
+                f"{key} names {name!r}, which is nested ({column.type_name})",
+                path=self.model.path,
+                hint="name a part of it that is text, a number or a time, as a column of its own.",
+            )
         return column
 
     def row_hash(self) -> tuple[str, dict[int, str]]:

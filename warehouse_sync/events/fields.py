@@ -7,11 +7,12 @@ space, separators and control characters; all others are left out when NULL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.columns import Mapped
+from warehouse_sync.events.faults import Faults
 from warehouse_sync.events.reasons import Note, Reason
 from warehouse_sync.events.schema import REQUIRED, SOURCES, WEB_CLIENT, WEB_CLIENT_REQUIRED, Field, Kind
 from warehouse_sync.events.shapes import Column, Shape
@@ -69,10 +70,12 @@ def is_blank(text: str) -> str:
     return f"{text} IS NULL OR (({text} < '!' OR {text} >= chr(127)) AND regexp_full_match({text}, {quote(BLANK)}))"
 
 
-def build_fields(model: Model, mapped: Mapped) -> Fields:
-    """Every field but the time: text, JSON, checks. ModelError for a wrong type and for a required field lacking."""
-    texts = _texts(model, mapped)
-    _require(model, texts)
+def build_fields(model: Model, mapped: Mapped, faults: Faults) -> Fields:
+    """Every field but the time: text, JSON, checks. `faults` takes wrong types and required fields that are lacking."""
+    texts = _texts(model, mapped, faults)
+    for require in (_require, _require_source, _require_web):
+        with faults.met():
+            require(model, texts.keys() | faults.fields)
     required = REQUIRED[model.event] | (WEB_CLIENT_REQUIRED if _always_web(model, texts) else frozenset())
     parts: list[FieldSql] = []
     checks: list[Check] = []
@@ -100,18 +103,21 @@ def build_fields(model: Model, mapped: Mapped) -> Fields:
         text, column = texts["url"].text, texts["url"].column
         checks.append(Check(Reason.URL_INVALID, f"{text} IS NOT NULL AND {_url_host(text)} = ''", column.name))
     if mapped.event_type is not None:
-        text = _text_of(model, mapped.event_type, "event_type")
-        mismatch = f"({text} = {quote(model.event.value)}) IS NOT TRUE"
-        checks.append(Check(Reason.EVENT_TYPE_MISMATCH, mismatch, mapped.event_type.name))
+        with faults.met():
+            text = _text_of(model, mapped.event_type, "event_type")
+            mismatch = f"({text} = {quote(model.event.value)}) IS NOT TRUE"
+            checks.append(Check(Reason.EVENT_TYPE_MISMATCH, mismatch, mapped.event_type.name))
     return Fields(tuple(parts), tuple(checks), tuple(notes))
 
 
-def _texts(model: Model, mapped: Mapped) -> dict[str, Origin]:
+def _texts(model: Model, mapped: Mapped, faults: Faults) -> dict[str, Origin]:
     """Where every field's text comes from; hostname and pathname out of url where there is one."""
     texts: dict[str, Origin] = {}
     for field in mapped.kinds:
         column = mapped.fields.get(field.name)
-        if column is not None and field.kind is not Kind.TIME:
+        if column is None or field.kind is Kind.TIME:
+            continue
+        with faults.met(field.name):
             text = _integer_of(model, column) if field.kind is Kind.INTEGER else _text_of(model, column, field.name)
             if _is_number(column):
                 texts[field.name] = Origin(text, column, f"{text} IS NULL", "")
@@ -162,9 +168,9 @@ def _scale(column: Column) -> int:
     return int(getattr(column.type, "scale", getattr(getattr(column.type, "value_type", None), "scale", 0)))
 
 
-def _require(model: Model, texts: Mapping[str, object]) -> None:
+def _require(model: Model, there: Set[str]) -> None:
     """ModelError when the query returns no column for a field that every row needs."""
-    lacking = sorted((REQUIRED[model.event] - {"inserted_at"}) - texts.keys())
+    lacking = sorted((REQUIRED[model.event] - {"inserted_at"}) - there)
     if lacking:
         also = " (or url, which gives both)" if "hostname" in lacking or "pathname" in lacking else ""
         raise ModelError(
@@ -172,11 +178,17 @@ def _require(model: Model, texts: Mapping[str, object]) -> None:
             path=model.path,
             hint=f"Select it under that name, or rename: {{your_column: {lacking[0]}}}.",
         )
+
+
+def _require_source(model: Model, _there: Set[str]) -> None:
     if model.source not in SOURCES:
         raise ModelError(
             f"source {model.source!r} is unknown", path=model.path, hint="Allowed are " + ", ".join(SOURCES) + "."
         )
-    lacking = sorted(WEB_CLIENT_REQUIRED - texts.keys()) if _always_web(model, texts) else []
+
+
+def _require_web(model: Model, there: Set[str]) -> None:
+    lacking = sorted(WEB_CLIENT_REQUIRED - there) if _always_web(model, there) else []
     if lacking:
         raise ModelError(
             f"source web-client needs {', '.join(lacking)}, which the query does not return",
@@ -186,7 +198,7 @@ def _require(model: Model, texts: Mapping[str, object]) -> None:
         )
 
 
-def _always_web(model: Model, texts: Mapping[str, object]) -> bool:
+def _always_web(model: Model, texts: Collection[str]) -> bool:
     """True when every row is a web-client's. Of companies nothing but id, source, time and metadata is read."""
     return model.source == WEB_CLIENT and "source" not in texts and model.event is not EventType.IDENTIFY_COMPANY
 

@@ -7,6 +7,7 @@ the state: new members go to the end, none is ever renumbered.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 
 
 class Flag(Enum):
@@ -57,11 +58,15 @@ class Reason(Flag):
     METADATA_MALFORMED = (
         15,
         "metadata_malformed",
-        "metadata is not well-formed JSON (NaN and lone surrogates are not).",
+        "metadata is not well-formed JSON (NaN and lone surrogates are not), or the exponent of a number is too large.",
     )
     METADATA_NOT_OBJECT = (16, "metadata_not_object", "metadata is JSON, but not an object.")
     NESTED_VALUE = (17, "nested_value", "A JSON value is nested, and the model says nested: error.")
-    JSON_MALFORMED = (18, "json_malformed", "A JSON column to be flattened is not well-formed JSON.")
+    JSON_MALFORMED = (
+        18,
+        "json_malformed",
+        "A JSON column to be flattened is not well-formed JSON, or the exponent of a number is too large.",
+    )
     JSON_TOO_DEEP = (19, "json_too_deep", "A JSON value is nested deeper than 12 levels.")
     LINE_TOO_LONG = (20, "line_too_long", "The line is longer than batch.max_line.")
     NULL_CURSOR = (21, "null_cursor", "The cursor is NULL, and the model says null_cursor: reject.")
@@ -87,3 +92,9 @@ class Note(Flag):
 def decode(bits: int) -> tuple[Reason, ...]:
     """The reasons in a BIGINT of `RowSql.reasons`, in the order of the enum."""
     return tuple(reason for reason in Reason if bits & reason.bit)
+
+
+@lru_cache(maxsize=256)
+def codes(bits: int) -> tuple[str, ...]:
+    """The codes of those reasons; few sets of them ever occur."""
+    return tuple(reason.code for reason in decode(bits))

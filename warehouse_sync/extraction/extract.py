@@ -9,18 +9,21 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from warehouse_sync.changes.window import order
 from warehouse_sync.checkpoints import checkpoint
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import WarehouseError
 from warehouse_sync.events.reasons import Note
 from warehouse_sync.extraction.cursors import first_look
+from warehouse_sync.extraction.emptied import without_rows
 from warehouse_sync.extraction.prepare import Policy, Prepared, Request, prepare
 from warehouse_sync.extraction.reading import OpenReading, ambiguous_of, opened
 from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
-from warehouse_sync.state.lifecycle import WindowState
+from warehouse_sync.state.lifecycle import BatchState, WindowState
 from warehouse_sync.state.rows import CURSOR_MOVING, NewBatch, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, Model
 from warehouse_sync.warehouses.base import Warehouse
@@ -71,29 +74,57 @@ def extract(context: RunContext, model: Model, warehouse: Warehouse, policy: Pol
             fingerprint=prepared.fingerprint,
             unique_key=model.unique_key,
             asked=request.mark,
+            read_from=prepared.bounds.low,
         )
     )
     try:
         checkpoint("window_begun")
         with opened(context, prepared, warehouse) as reading:
-            return _seal(context, reading, policy, window)
+            sealed, reached = _seal(context, reading, policy, window), reading.reached
     except BaseException as error:
         context.store.drop_window(window.id)
         if isinstance(error, WarehouseError):
             check_readable(context, model)
         raise
+    found = without_rows(context, prepared, warehouse, reached, sealed.counts.read)
+    return replace(sealed, warnings=(*sealed.warnings, *found))
 
 
 def since_then(context: RunContext, model: Model, request: Request) -> Request:
-    """The request, with what the model was when a window of it was left half sent.
+    """The request, with what the model was when rows were sent that are read once more.
 
     Of models with a key the delivered rows are told apart by it, and of those that send `always` nothing is.
     """
     if model.unique_key or model.always:
         return request
-    sent = context.store.last_sent(context.pipeline, model.name).get(model.name)
-    half = sent is not None and sent.state is not WindowState.SETTLED
-    return replace(request, half_sent=sent.fingerprint) if sent and half else request
+    store, pipeline = context.store, context.pipeline
+    sent = store.last_sent(pipeline, model.name).get(model.name)
+    prints = {sent.fingerprint} if sent and sent.state is not WindowState.SETTLED else set()
+    prints |= {window.fingerprint for window in _sent_ahead(context, model)}
+    return replace(request, half_sent=frozenset(prints))
+
+
+def _sent_ahead(context: RunContext, model: Model) -> list[Window]:
+    """Windows that were delivered, or a part of them, and lie ahead of the model's cursor: `--limit`, a backfill, what
+    was given up half way. Where a person has put the cursor back, what was sent before that goes again anyway."""
+    known = context.store.model_state(context.pipeline, model.name)
+    cursor = known.cursor if known else None
+    of_model = partial(context.store.windows, context.pipeline, model=model.name)
+
+    def is_ahead(window: Window) -> bool:
+        return window.cursor_to is not None and (cursor is None or order(window.cursor_to) > order(cursor))
+
+    asked = of_model(states=(WindowState.SETTLED,), kinds=("limit", "backfill", "recall"))
+    parts = [one for one in (*asked, *of_model(states=(WindowState.SUPERSEDED,))) if is_ahead(one)]
+    if not parts:
+        return []
+    passed = [one.id for one in of_model(states=(WindowState.SETTLED,), kinds=CURSOR_MOVING) if is_ahead(one)]
+    return [one for one in parts if one.id > max(passed, default=0) and _is_sent(context, one)]
+
+
+def _is_sent(context: RunContext, window: Window) -> bool:
+    batches = context.store.batches(context.pipeline, window_id=window.id)
+    return any(batch.state is BatchState.DELIVERED for batch in batches)
 
 
 def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Window) -> Extraction:
@@ -110,10 +141,11 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
         if losers is not None:
             sealed = _drop_lines(outbox, sealed, losers)
         counts = reading.counts(_rows_of(outbox, sealed))
-        known = reading.known_keys()
+        keys = reading.keys(counts)
         # Of rows that were refused most may be bad: that says nothing about the source.
         if not (prepared.recall and prepared.recall.keys):
-            policy.guard.check(prepared.model, counts, known, lambda: past_rows(context, prepared, window.kind))
+            past = partial(past_rows, context, prepared, window.kind)
+            policy.guard.check(prepared.model, counts, keys, past, lambda: reading.reasons(losers))
         if prepared.model.on_removed == "ignore":
             counts = replace(counts, removed=0)
         reading.aside.keep_new_hashes(snapshot_of(context, prepared.model), prepared.encoding.version)
@@ -127,6 +159,7 @@ def _seal(context: RunContext, reading: OpenReading, policy: Policy, window: Win
             counts=counts,
             cursor_to=reading.cursor_to(),
             properties={item.name: item.type for item in prepared.encoding.properties},
+            gone=keys.gone,
         )
         _close_rejects(context, reading, _rows_of(outbox, sealed), losers)
     counts = replace(counts, batches=len(sealed))
@@ -160,13 +193,9 @@ def past_rows(context: RunContext, prepared: Prepared, kind: WindowKind) -> list
     tell whether those are too many. What was asked for by hand (`--limit`, a backfill) is not usual.
     """
     model = prepared.model
-    windows = context.store.windows(context.pipeline, model=model.name, states=(WindowState.SETTLED,))
-    if not any(w.kind in CURSOR_MOVING for w in windows):
-        return None
-    if kind == "full":
-        return []
-    same = [w for w in windows if not model.unique_key or w.fingerprint in prepared.identities]
-    return [w.counts.added + w.counts.changed for w in same if w.kind == "incremental"]
+    same = prepared.identities if model.unique_key else None
+    sent = context.store.rows_sent(context.pipeline, model.name, fingerprints=same)
+    return [] if sent is not None and kind == "full" else sent
 
 
 def _rows_of(outbox: Outbox, sealed: Sequence[SealedFile]) -> str | None:

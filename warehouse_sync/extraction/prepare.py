@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.changes.compare import PREFIX
 from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, in_order, order, parse, sliced, value_of
-from warehouse_sync.errors import ModelError, WarehouseError
+from warehouse_sync.errors import ModelError, ModelErrors, WarehouseError
 from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.events.shapes import type_name
@@ -45,8 +45,9 @@ class Policy:
 class Request:
     """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
 
-    `recall`: refused rows, once more. `half_sent`: of a model whose events only their lines tell apart, the fingerprint
-    of its last window when that was sent in part, and given up.
+    `recall`: refused rows, once more. `half_sent`: of a model whose events only their lines tell apart, the
+    fingerprints of windows that were sent, or a part of them, and are read again. `compared`: everything is read, as
+    `-f` has it, and what is as it was sent stays.
     """
 
     full_refresh: bool = False
@@ -54,7 +55,8 @@ class Request:
     start: str | None = None
     end: str | None = None
     recall: Recall | None = None
-    half_sent: str | None = None
+    half_sent: frozenset[str] = frozenset()
+    compared: bool = False
 
     @property
     def is_backfill(self) -> bool:
@@ -73,7 +75,7 @@ class Request:
     @property
     def mark(self) -> str:
         """What two requests for the same rows share, and others do not. No key can be read from it."""
-        recall = self.recall and (self.recall.keys, self.recall.low, self.recall.high, self.recall.refused)
+        recall = self.recall and replace(self.recall, rejects=())
         asked = (self.kind, self.limit, self.start, self.end, recall)
         return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
@@ -118,13 +120,14 @@ def prepare(
     first = render(model, policy.settings.context(), warehouse.dialect)
     schema = describe(model, warehouse, first)
     _check_names(model, schema)
-    with _header_line(model, "cursor"):
+    options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
+    with _beside_columns(model, schema, options), _header_line(model, "cursor"):
         kind = cursor_kind(model, schema, type_name)
     if since is not None and kind is not since.kind:
         raise _other_kind(model, schema, since, kind)
     rendered, window = first, Bounds(None, None, None)
     if kind is not None:
-        with around(model), _header_line(model):
+        with _beside_columns(model, schema, options), around(model), _header_line(model):
             window = _window(model, kind, since, request, _Described(first.sql, schema, warehouse, zone))
     elif request.is_backfill:
         raise ModelError("a backfill needs a cursor, and this model has none", path=model.path, hint="leave it out.")
@@ -137,13 +140,12 @@ def prepare(
     identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
     stands_for = known.cursor_fingerprint if known and since is not None else None
     decided = full or ranged or (since is not None and stands_for is None)
-    if not decided and request.half_sent not in {None, *identities}:
+    if not decided and not request.half_sent <= identities:
         raise _half_sent(model, known)
     moved = not model.unique_key and stands_for not in {None, *identities}
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
         window = replace(window, above=True)
-    options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
     with _header_line(model):
         encoding = _as_known(compile_row(model, schema, options), schema, known)
     news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
@@ -165,7 +167,7 @@ def prepare(
         bounds=window,
         started_at=started_at,
         known=known,
-        full=full,
+        full=full and not request.compared,
         fingerprint=identity,
         identities=frozenset(identities),
         warnings=(*rendered.warnings, *encoding.warnings, *news),
@@ -199,8 +201,8 @@ def _window(
     warehouse, zone = described.warehouse, described.zone
     now = warehouse.now()
     if request.is_backfill:
-        low = None if request.start is None else parse(request.start, kind, zone, model)
-        before = None if request.end is None else parse(request.end, kind, zone, model)
+        low = None if request.start is None else parse(request.start, kind, zone, model, f"--from {request.start}")
+        before = None if request.end is None else parse(request.end, kind, zone, model, f"--to {request.end}")
         if low is not None and before is not None and order(low) >= order(before):
             raise ModelError(
                 f"--from {request.start} is not before --to {request.end}",
@@ -209,9 +211,8 @@ def _window(
             )
         return replace(bounds(model, kind, None, now, zone), low=low, before=before)
     if request.recall is not None:
-        window, recall = bounds(model, kind, None, now, zone), request.recall
-        begins = [low for low in (window.low, recall.low) if low is not None]
-        return replace(window, low=max(begins, key=order, default=None), last=recall.high)
+        window = bounds(model, kind, None, now, zone)
+        return replace(window, low=request.recall.since(window.low), last=request.recall.high)
     window = bounds(model, kind, since, now, zone)
     if request.kind != "incremental":
         return window
@@ -256,9 +257,33 @@ def _header_line(model: Model, key: str = "") -> Iterator[None]:
     """Errors about a key of the header, which their message begins with, name its line in the file."""
     try:
         yield
+    except ModelErrors as several:
+        for one in several.errors:
+            _place(model, one, key)
+        raise ModelErrors.of(several.errors) from None
     except ModelError as error:
-        named = key or error.message.split()[0].strip("`").partition("=")[0]
-        error.line = error.line or header_call(model.sql, model.path).lines.get(named, 0)
+        _place(model, error, key)
+        raise
+
+
+def _place(model: Model, error: ModelError, key: str) -> None:
+    named = key or error.message.split()[0].strip("`").partition("=")[0]
+    error.line = error.line or header_call(model.sql, model.path).lines.get(named, 0)
+
+
+@contextmanager
+def _beside_columns(model: Model, schema: pa.Schema, options: EncodeOptions) -> Iterator[None]:
+    """An error about the cursor comes with all that is wrong with the other columns."""
+    try:
+        yield
+    except WarehouseError:
+        raise
+    except ModelError as error:
+        try:
+            with _header_line(model):
+                compile_row(replace(model, cursor=None), schema, options)
+        except ModelError as others:
+            raise ModelErrors.of([error, others]) from None
         raise
 
 
@@ -346,8 +371,8 @@ def _check_known(model: Model, known: ModelState | None) -> None:
 def _half_sent(model: Model, known: ModelState | None) -> ModelError:
     """Without a key, the delivered rows of a window that was sent in part are told apart by their line as it was."""
     return ModelError(
-        "this model changed while a part of its last window was delivered: without a `unique_key` nobody can tell which"
-        " of its rows those are",
+        "this model changed while a part of what it reads next was delivered: without a `unique_key` nobody can tell"
+        " which of its rows those are",
         path=model.path,
         hint="put it back, run, and change it then; or let all of them be sent"
         + (" from a value of the cursor on" if known and known.cursor else "")

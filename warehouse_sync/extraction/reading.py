@@ -5,6 +5,7 @@ A run seals them, `plan` and `explain` look at them, unit tests compare them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,8 @@ from warehouse_sync.changes.spill import WORK
 from warehouse_sync.changes.window import order
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
-from warehouse_sync.events.reasons import Note, Reason, decode
+from warehouse_sync.events.reasons import Note, Reason, codes
+from warehouse_sync.extraction.guard import KnownKeys
 from warehouse_sync.extraction.prepare import Prepared, around, cursor_name, explained
 from warehouse_sync.extraction.pushdown import Inside, compare_inside
 from warehouse_sync.merge import check_snapshot, snapshot_of
@@ -43,7 +45,8 @@ ROWS_A_VECTOR = 2048
 class OpenReading:
     """A model's rows on their way: the comparing query, and what it leaves aside.
 
-    `inside`: where they were compared in the warehouse.
+    `inside`: where they were compared in the warehouse; `gone_before`: delivered keys that were not in the source when
+    the last window settled.
     """
 
     prepared: Prepared
@@ -52,6 +55,7 @@ class OpenReading:
     aside: ChangeSet
     warehouse: Warehouse
     inside: Inside | None = None
+    gone_before: int = 0
 
     def statement(self, max_line: int) -> str:
         """The one query that reads, judges and encodes."""
@@ -109,16 +113,29 @@ class OpenReading:
     def gone(self, sent: str | None) -> str | None:
         """Delivered keys that are no longer in a source that is read whole, as a relation; None for other sources, and
         where the warehouse only tells their number."""
-        is_identify = self.prepared.model.event.is_identify
-        if self.baseline.snapshot is None or not is_identify or not self.prepared.reads_all:
+        if self.baseline.snapshot is None or not self._shows_gone:
             return None
         return self.aside.gone(sent, self.baseline.snapshot)
 
-    def known_keys(self) -> int:
-        """The keys of the snapshot."""
+    @property
+    def _shows_gone(self) -> bool:
+        """True when a key that is not read is not there. Of events, nobody asks for those that left."""
+        return self.prepared.model.event.is_identify and self.prepared.reads_all
+
+    def keys(self, counts: Counts) -> KnownKeys:
+        """The keys of the snapshot; a window that reads a part of the source tells of none that it is gone."""
+        gone = counts.removed if self._shows_gone else self.gone_before
+        return KnownKeys(self._known_keys(), gone, self.gone_before)
+
+    def _known_keys(self) -> int:
         if self.inside:
             return self.inside.merged.known if self.inside.merged else 0
         return self.aside.count(self.baseline.snapshot) if self.baseline.snapshot else 0
+
+    @property
+    def reached(self) -> CursorValue | None:
+        """The greatest cursor that was read, but for rows ahead of the clock; None without any."""
+        return self.aside.tally.cursor(self.prepared.cursor) if self.prepared.cursor else None
 
     def cursor_to(self) -> CursorValue | None:
         """The greatest cursor that was read or the one before; None for a model without cursor.
@@ -129,17 +146,26 @@ class OpenReading:
             return None
         bounds, begin = self.prepared.bounds, self.prepared.model.begin
         earlier = bounds.low if bounds.since is None and begin == "now" else bounds.since
-        return max_cursor(self.aside.tally.cursor(self.prepared.cursor), earlier)
+        return max_cursor(self.reached, earlier)
 
     def rejects(self, losers: pa.Table | None) -> list[NewReject]:
         """The rows that are not sent because something is wrong with them."""
         invalid = self.aside.refused()
-        rows = [] if invalid is None else invalid.to_pylist()
-        found = [(row, tuple(reason.code for reason in decode(row["reasons"]))) for row in rows]
-        found += [(row, (Reason.AMBIGUOUS_DUPLICATE.code,)) for row in ambiguous_of(losers)]
-        return [
-            NewReject(row["key"], row["key_hash"], row["row_hash"], RejectKind.INVALID, codes) for row, codes in found
+        names = ("key", "key_hash", "row_hash", "reasons")
+        columns = [] if invalid is None else [invalid.column(name).to_pylist() for name in names]
+        found = [
+            NewReject(key, key_hash, row_hash, RejectKind.INVALID, codes(bits))
+            for key, key_hash, row_hash, bits in zip(*columns, strict=True)
         ]
+        alike = (Reason.AMBIGUOUS_DUPLICATE.code,)
+        return found + [
+            NewReject(row["key"], row["key_hash"], row["row_hash"], RejectKind.INVALID, alike)
+            for row in ambiguous_of(losers)
+        ]
+
+    def reasons(self, losers: pa.Table | None) -> Counter[str]:
+        """How many invalid rows each reason, by its code, applies to."""
+        return Counter(code for reject in self.rejects(losers) for code in reject.reasons)
 
     def notes(self, losers: pa.Table | None) -> dict[Note, int]:
         """How many rows each note applies to."""
@@ -196,7 +222,7 @@ def opened(
         is_keyed, upgrading = bool(model.unique_key), bool(baseline.older)
         reading = ChangeSet(side, keyed=is_keyed, upgrading=upgrading, inside=baseline.inside)
         with context.query(source.connection), context.query(side):
-            yield OpenReading(prepared, source, baseline, reading, warehouse, inside)
+            yield OpenReading(prepared, source, baseline, reading, warehouse, inside, _gone_before(context, prepared))
     except duckdb.Error as error:
         # Out of memory or disk, beside the stream.
         raise explained(model, warehouse, error) from None
@@ -242,6 +268,13 @@ def _rules(prepared: Prepared, max_line: int) -> Rules:
         bit_line_too_long=Reason.LINE_TOO_LONG.bit,
         bit_event_changed=Note.EVENT_CHANGED.bit,
     )
+
+
+def _gone_before(context: RunContext, prepared: Prepared) -> int:
+    """How many delivered keys were not in the source when the model's last window settled."""
+    last = prepared.known.settled_window_id if prepared.known else None
+    window = context.store.window(last) if last is not None else None
+    return window.gone if window else 0
 
 
 def _standing_rejects(context: RunContext, prepared: Prepared, side: DuckDBPyConnection) -> str | None:

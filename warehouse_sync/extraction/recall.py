@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from warehouse_sync.changes.window import order
 from warehouse_sync.values import CursorKind, CursorValue, Model
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal
 
@@ -20,8 +21,10 @@ _COLUMN = "warehouse_sync_key"
 @dataclass(frozen=True)
 class Recall:
     """What is read again of a model: rows with these `keys` (as the state has them), or everything between two values
-    of the cursor, both included (None: open).
+    of the cursor, both included.
 
+    `low` is where the windows that met the rows began; None: where the header's `begin` says, or `before_begin`, as a
+    backfill may. A key is looked for from the earlier one of `low` and `begin` on. `high` None: open.
     `rejects`: the ids of those that this is about; `refused`: rows that Userpilot refused go as they are, too.
     """
 
@@ -30,6 +33,15 @@ class Recall:
     low: CursorValue | None = None
     high: CursorValue | None = None
     refused: bool = False
+    before_begin: bool = False
+
+    def since(self, begin: CursorValue | None) -> CursorValue | None:
+        """The least cursor that is read; None: from the beginning on. `begin`: what the header says, None for `all`."""
+        if self.low is None:
+            return None if self.before_begin else begin
+        if not self.keys:
+            return self.low
+        return None if begin is None else min(begin, self.low, key=order)
 
 
 def key_test(model: Model, schema: pa.Schema, keys: Sequence[str], warehouse: Warehouse) -> str:

@@ -19,7 +19,7 @@ from warehouse_sync.changes.snapshot import SNAPSHOT
 from warehouse_sync.changes.window import duckdb_literal, lag_of
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError, UsageError, WarehouseSyncError
-from warehouse_sync.events.reasons import Reason, decode
+from warehouse_sync.events.reasons import Reason, codes
 from warehouse_sync.extraction.extract import since_then
 from warehouse_sync.extraction.prepare import Policy, Request, explained, prepare
 from warehouse_sync.extraction.pushdown import delivered_inside
@@ -74,6 +74,15 @@ class Sending:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A refused row of the key. `batch` and `job`: of a row that Userpilot refused, the last ones that held it."""
+
+    reject: Reject
+    batch: Batch | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True)
 class RowNow:
     """A row of the key in the warehouse. `fate`: a key of SENTENCES; `reasons`: codes; `cursor`: as text.
 
@@ -95,7 +104,7 @@ class Explanation:
     key: str
     delivered: Sending | None = None
     waiting: tuple[Sending, ...] = ()
-    rejects: tuple[Reject, ...] = ()
+    rejects: tuple[Refusal, ...] = ()
     rows: tuple[RowNow, ...] = ()
     reads_from: str | None = None
     lag: str | None = None
@@ -215,11 +224,22 @@ def _past(context: RunContext, model: Model, wanted: _Wanted) -> Explanation:
                 if attempt == TRIES - 1:
                     raise
         states = (RejectState.OPEN, RejectState.DISMISSED)
-        standing = context.store.rejects(context.pipeline, model=model.name, states=states)
-        rejects = [reject for reject in standing if reject.key in wanted.keys]
+        standing = context.store.rejects(context.pipeline, model=model.name, states=states, keys=wanted.keys)
+        rejects = _refusals(context, standing)
     finally:
         connection.close()
-    return Explanation(model.name, wanted.keys[0], delivered, tuple(waiting), tuple(rejects))
+    return Explanation(model.name, wanted.keys[0], delivered, tuple(waiting), rejects)
+
+
+def _refusals(context: RunContext, rejects: Sequence[Reject]) -> tuple[Refusal, ...]:
+    """The rejects, with the batch that held each, and the job that uploaded it last."""
+    store, found = context.store, []
+    for reject in rejects:
+        batches = store.batches(context.pipeline, window_id=reject.window_id) if reject.batch_name else []
+        batch = next((one for one in batches if one.name == reject.batch_name), None)
+        jobs = store.batch_jobs(batch.id) if batch else []
+        found.append(Refusal(reject, batch, jobs[-1] if jobs else None))
+    return tuple(found)
 
 
 def _sendings(
@@ -337,19 +357,19 @@ def _rows(reading: OpenReading, max_line: int) -> list[dict[str, Any]]:
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise explained(model, reading.warehouse, error) from None
     rows: list[dict[str, Any]] = found.drop_columns(["order_of", "own_at", "inserted_at"]).to_pylist()
-    beaten = {row["place"]: row["ambiguous"] for row in _losers(reading, found)}
+    beaten = _losers(reading, found)
     for row in rows:
         row["fate"] = row["outside"] or Verdict(row["verdict"]).name.lower()
         if row["place"] in beaten and not row["outside"]:
-            row["fate"] = "invalid" if beaten[row["place"]] else "duplicate"
-            row["reasons"] = Reason.AMBIGUOUS_DUPLICATE.bit if beaten[row["place"]] else 0
+            row["fate"] = beaten[row["place"]]
+            row["reasons"] = 0 if row["fate"] == "duplicate" else Reason.AMBIGUOUS_DUPLICATE.bit
         elif row["fate"] == "unchanged" and not model.event.is_identify:
             row["fate"] = "delivered"
     return rows
 
 
-def _losers(reading: OpenReading, found: pa.Table) -> list[dict[str, Any]]:
-    """The rows that do not stand for the key; rows that are not read or refused stand for nothing."""
+def _losers(reading: OpenReading, found: pa.Table) -> dict[int, str]:
+    """Place -> fate of the rows that do not stand for the key; rows that are not read or refused stand for nothing."""
     side = reading.source.connection.cursor()
     try:
         side.register("rows_of_key", found)
@@ -360,7 +380,16 @@ def _losers(reading: OpenReading, found: pa.Table) -> list[dict[str, Any]]:
             f" AND verdict NOT IN ({Verdict.FUTURE.value}, {Verdict.INVALID.value}))",
             found.num_rows,
         )
-        return [] if lost is None else list(lost.to_pylist())
+        if lost is None:
+            return {}
+        again, rejects = "false", reading.baseline.rejects
+        if rejects:
+            known_as = "coalesce(r.stored, r.row_hash)" if "stored" in found.column_names else "r.row_hash"
+            again = f"(r.key_hash, {known_as}) IN (SELECT (key_hash, row_hash) FROM {rejects})"
+        side.register("lost", lost)
+        fate = f"CASE WHEN NOT l.ambiguous THEN 'duplicate' WHEN {again} THEN 'suppressed' ELSE 'invalid' END"
+        fates = side.execute(f"SELECT place, {fate} FROM lost AS l JOIN rows_of_key AS r USING (place)")
+        return dict(fates.fetchall())
     finally:
         side.close()
 
@@ -368,8 +397,7 @@ def _losers(reading: OpenReading, found: pa.Table) -> list[dict[str, Any]]:
 def _row_now(context: RunContext, past: Explanation, row: dict[str, Any], *, left_out: bool) -> RowNow:
     fate = "left_out" if left_out and row["fate"] not in _OUTSIDE else row["fate"]
     changed = _changed(context, past, row["key"], row["line"]) if fate == "changed" else None
-    codes = tuple(reason.code for reason in decode(row["reasons"]))
-    return RowNow(fate, codes, row["cursor"], row["at_text"], changed)
+    return RowNow(fate, codes(row["reasons"]), row["cursor"], row["at_text"], changed)
 
 
 def _changed(context: RunContext, past: Explanation, key: str, line: str | None) -> tuple[str, ...] | None:
@@ -400,4 +428,4 @@ def _differing(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             yield f"metadata.{name}"
 
 
-__all__ = ["SENTENCES", "Explanation", "RowNow", "Sending", "explain"]
+__all__ = ["SENTENCES", "Explanation", "Refusal", "RowNow", "Sending", "explain"]

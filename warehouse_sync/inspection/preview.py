@@ -5,8 +5,7 @@ Nothing in here has a client or a writable store in its hands, or writes to the 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,11 +18,12 @@ from warehouse_sync.errors import ModelError, WarehouseSyncError
 from warehouse_sync.events.encode import Encoding
 from warehouse_sync.events.reasons import Reason, decode
 from warehouse_sync.extraction.cursors import first_look
+from warehouse_sync.extraction.emptied import without_rows
 from warehouse_sync.extraction.extract import past_rows, since_then
 from warehouse_sync.extraction.prepare import Policy, Prepared, Request, one_row, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.extraction.renamed import check_pipeline, renamed_models
-from warehouse_sync.home import READ, check_access, check_home
+from warehouse_sync.home import check_access, check_home
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
@@ -31,6 +31,7 @@ from warehouse_sync.parts import engine_of, identity_of, snapshot_schema_of, war
 from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt.gate import held_back
 from warehouse_sync.project.model import BrokenModel
+from warehouse_sync.rights import READ
 from warehouse_sync.state.lifecycle import BatchState, RejectState
 from warehouse_sync.state.store import open_store
 from warehouse_sync.values import Counts, Model, Verdict
@@ -211,35 +212,40 @@ def _plan_model(context: RunContext, model: Model, warehouse: Warehouse, policy:
         relation = sent.relation if sent.rows else None
         lost = reading.losers(relation)
         losers = _judged(side, reading, lost)
-        reasons = Counter(code for reject in reading.rejects(losers) for code in reject.reasons)
+        reasons = reading.reasons(losers)
         counts = reading.counts(relation)
-        error = _stopped(context, reading, policy, counts, request)
+        error = _stopped(context, reading, policy, counts, request, reasons)
         if error is None:
             # Of what a guard stops, nothing is closed; and what is gone shows whether it is right.
             removed = 0 if model.on_removed == "ignore" else counts.removed
             counts = replace(counts, removed=removed, repaired=_repaired(context, side, reading, relation, lost))
-        return ModelPlan(
+        found = ModelPlan(
             model.name,
             error,
             counts,
             columns,
             _keys(side, reading, relation, losers, with_gone=counts.removed > 0),
             dict(reasons.most_common()),
-            warnings,
             notes={note.code: rows for note, rows in reading.notes(losers).items()},
             about={code: columns for code, columns in _about(prepared).items() if code in reasons},
         )
+        reached = reading.reached
+    return replace(found, warnings=(*warnings, *without_rows(context, prepared, warehouse, reached, counts.read)))
 
 
 def _stopped(
-    context: RunContext, reading: OpenReading, policy: Policy, counts: Counts, request: Request
+    context: RunContext,
+    reading: OpenReading,
+    policy: Policy,
+    counts: Counts,
+    request: Request,
+    reasons: Mapping[str, int],
 ) -> ModelError | None:
     """What stops the model after it was read and before anything of it is sent."""
     prepared = reading.prepared
     try:
-        policy.guard.check(
-            prepared.model, counts, reading.known_keys(), lambda: past_rows(context, prepared, request.kind)
-        )
+        past = partial(past_rows, context, prepared, request.kind)
+        policy.guard.check(prepared.model, counts, reading.keys(counts), past, lambda: reasons)
     except ModelError as error:
         return error
     return None

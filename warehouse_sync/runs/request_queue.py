@@ -24,14 +24,16 @@ class RequestQueue:
         requests = self._requests(model)
         return requests[min(self._done.get(model, 0), len(requests) - 1)]
 
-    def left_over(self, window: Window) -> None:
-        """A window of an earlier run is delivered first: what it was read for is not read for a second time."""
+    def left_over(self, window: Window) -> bool:
+        """A window of an earlier run is delivered first: what it was read for is not read for a second time. False
+        where this run asks for something else."""
         requests = self._requests(window.model)
         for request in requests:
             if request.kind == window.kind and window.asked in (None, request.mark):
                 rest = [other for other in requests if other is not request]
                 self._own[window.model], self._done[window.model] = [request, *rest], 1
-                return
+                return True
+        return False
 
     def read(self, model: str, window_id: int, *, more: bool) -> None:
         """That window was read; `more`: it was but a slice, the next one is for the same."""

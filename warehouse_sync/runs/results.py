@@ -86,6 +86,12 @@ def results_of(
     return tuple(results.of(name) for name in names)
 
 
+def refusing(context: RunContext, journal: Journal, done: DeliveryProgress, error_above: Allowance) -> set[str]:
+    """The models of which this run refused more rows than are allowed, as things are."""
+    results = _Results(context, journal, done, error_above, None)
+    return {name for name in journal.touched if results.refuses(name)}
+
+
 class _Results:
     def __init__(
         self,
@@ -136,6 +142,11 @@ class _Results:
             error=error,
         )
 
+    def refuses(self, name: str) -> bool:
+        """True when more rows of it were refused than are allowed."""
+        windows = self._windows(name)
+        return self._error_above.exceeded(self._new_rejects(name, windows), self._counts(name, windows).read)
+
     def _windows(self, name: str) -> list[Window]:
         """The windows that this run extracted or found open, but for those that were given up."""
         windows = map(self._context.store.window, self._journal.touched.get(name, ()))
@@ -166,4 +177,4 @@ class _Results:
         return replace(total, jobs=self._done.jobs.get(name, 0), repaired=self._repaired.get(name, 0))
 
 
-__all__ = ["Journal", "ModelResult", "RunReport", "results_of"]
+__all__ = ["Journal", "ModelResult", "RunReport", "refusing", "results_of"]

@@ -46,7 +46,7 @@ from warehouse_sync.project.config import Config
 from warehouse_sync.project.dbt.gate import held_back
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.runs.request_queue import RequestQueue
-from warehouse_sync.runs.results import Journal, ModelResult, RunReport, results_of
+from warehouse_sync.runs.results import Journal, ModelResult, RunReport, refusing, results_of
 from warehouse_sync.state.lease import hold_lease
 from warehouse_sync.state.lifecycle import WindowState
 from warehouse_sync.state.store import Store, open_store
@@ -165,6 +165,9 @@ class Runner:
         self._patience = patience
         self._journal = journal
         self._unmerged: dict[str, WarehouseError] = {}
+        # Model -> the full window that an earlier run left behind.
+        self._refreshed: dict[str, int] = {}
+        self._waited: set[str] = set()
         self._total = 0
 
     def run(self, models: Sequence[Model | BrokenModel], began: float) -> RunReport:
@@ -222,23 +225,38 @@ class Runner:
         for window in store.windows(self._context.pipeline, states=(WindowState.READY,)):
             enabled = self._options.enabled
             if enabled is not None and window.model not in enabled:
-                why = "is gone or disabled: what was not yet sent of it is given up"
+                why, what = "is gone or disabled", "what was not yet sent of it is given up"
             elif current.get(window.model) not in (None, window.fingerprint):
-                why = "changed since its last extraction: what was not yet sent is read again"
+                why, what = "changed since its last extraction", "what was not yet sent is read again"
             else:
                 continue
-            self._context.reporter.event("window_superseded", f"{window.model} {why}", model=window.model)
             store.supersede_window(window.id)
+            left = store.window(window.id)
+            if left is not None and left.state is WindowState.READY:
+                what += " once somebody has decided about its held rows"
+            self._context.reporter.event("window_superseded", f"{window.model} {why}: {what}", model=window.model)
 
     def _count_leftovers(self, selected: Sequence[Model]) -> None:
         """What earlier runs read and did not deliver counts as read for this one, where rows would go again.
 
-        Other windows compare with what was sent, so that reading once more only adds what has come since.
+        Other windows begin where that one ended, or compare with what was sent: reading once more only adds what has
+        come since.
         """
-        compares = {model.name: not model.always for model in selected}
+        known = {model.name: model for model in selected}
         for window in self._context.store.windows(self._context.pipeline, states=(WindowState.READY,)):
-            if window.model in compares and not (compares[window.model] and window.kind == "incremental"):
-                self._turns.left_over(window)
+            model = known.get(window.model)
+            if model is None:
+                continue
+            full = window.kind == "full" and model.full_refresh
+            reads_on = window.kind == "incremental" or (window.kind == "full" and not full)
+            if reads_on and (model.cursor or not model.always):
+                continue
+            if model.unique_key and not model.always and window.kind != "limit":
+                if full:
+                    self._refreshed[model.name] = window.id
+            elif self._turns.left_over(window):
+                said = f"{model.name}: what run {window.run_id} read for the same goes now; nothing is read anew"
+                self._context.reporter.event("nothing_read_anew", said, level="warn", model=model.name)
 
     def _renamed(self, selected: Sequence[Model]) -> dict[str, ModelError]:
         """New names beside state without a file; needs to know every model of the project."""
@@ -259,11 +277,12 @@ class Runner:
         What an earlier run left is delivered first, and then its model is read like the others.
         """
         names = {model.name for model in selected}
+        self._waited = set(self._delivery.done.held)
         todo, mends = list(selected), 0
         while todo:
             self._extract(todo)
             damaged = set(self._delivery.done.damaged)
-            self._delivery.deliver(names - set(self._journal.errors))
+            self._deliver(names - set(self._journal.errors))
             self._merge(selected)
             lost = self._delivery.done.damaged - damaged
             mends += bool(lost)
@@ -271,9 +290,23 @@ class Runner:
             for model in todo:
                 if model.name in hurt and mends < MOST_ROUNDS:
                     self._turns.once_more(model.name)
-            if self._options.fail_fast and self._journal.errors:
+            if self._options.fail_fast and self._failing():
                 return
             todo = [model for model in todo if model.name not in self._journal.errors and self._has_more(model)]
+
+    def _deliver(self, names: set[str]) -> None:
+        """With `-x` what was read before a model failed is sent, and nothing after a job of which rows stay behind."""
+        if not self._options.fail_fast:
+            self._delivery.deliver(names)
+            return
+        before = self._failing()
+        self._delivery.deliver(names, lambda: not self._failing() <= before)
+
+    def _failing(self) -> set[str]:
+        """The models that will not end well, as things are; not those that waited for somebody before this run."""
+        done, allowed = self._delivery.done, self._config.invalid.error_above
+        failing = {*self._journal.errors, *self._delivery.failing} - self._waited
+        return failing | refusing(self._context, self._journal, done, allowed)
 
     def _has_more(self, model: Model) -> bool:
         """True when there is more to read and the last window is settled, so that the next one can be read."""
@@ -304,7 +337,7 @@ class Runner:
                 )
                 with self._patience.query(warehouse):
                     self._extract_one(model, warehouse)
-                if self._options.fail_fast and self._journal.errors:
+                if self._options.fail_fast and self._failing():
                     return
         finally:
             warehouse.close()
@@ -312,7 +345,7 @@ class Runner:
     def _extract_one(self, model: Model, warehouse: Warehouse) -> None:
         began = time.monotonic()
         try:
-            extraction = self._read(model, warehouse, self._turns.request(model.name))
+            extraction = self._read(model, warehouse, self._request(model))
         except (ModelError, StateError) as error:
             # A query that a signal broke off looks like the warehouse's fault.
             self._patience.stop_if_asked()
@@ -332,6 +365,12 @@ class Runner:
             model=model.name,
             counts=counts.as_dict(),
         )
+
+    def _request(self, model: Model) -> Request:
+        """What the model's next window is for; what a full one has just sent does not go a second time."""
+        request, left = self._turns.request(model.name), self._refreshed.get(model.name)
+        window = None if left is None else self._context.store.window(left)
+        return replace(request, compared=window is not None and window.state is WindowState.SETTLED)
 
     def _read(self, model: Model, warehouse: Warehouse, request: Request) -> Extraction:
         """The model's window, read again when the connection breaks in the middle. Raises ModelError or StateError."""
