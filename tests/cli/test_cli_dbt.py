@@ -155,6 +155,36 @@ def test_an_exposure_does_without_what_is_private(project: Project, target: Path
         assert said in done.err
 
 
+def test_an_exposure_does_without_protected_models_of_a_package_that_restricts_access(
+    project: Project, target: Path
+) -> None:
+    dbt = with_profile(project)
+    for name, access in (("closed", "restrict-access: true"), ("open", "version: 1.0")):
+        (dbt / "dbt_packages" / name).mkdir(parents=True)
+        (dbt / "dbt_packages" / name / "dbt_project.yml").write_text(f"name: {name}\n{access}\n")
+    foreign = [
+        model("own", "closed", access="protected"), model("told", "closed", access="public"),
+        model("seeded", "closed", kind="seed"), model("free", "open", access="protected"),
+        model("lost", "gone", access="protected"),
+    ]  # fmt: skip
+    write(target, manifest=manifest(model("dim_users"), *foreign))
+    calls = [f"ref('{node['package_name']}', '{node['name']}')" for node in foreign]
+    read = " union all ".join(f"select * from {{{{ {call} }}}}" for call in calls)
+    project.write_model("all", f"{{{{ config(event='track', always=true) }}}} {read}")
+    done = project.cli.here("exposures", "-s", "all").check()
+    (entry,) = yaml.safe_load(done.out)["exposures"]
+    assert entry["depends_on"] == sorted(calls[1:])
+    assert "WARN all: ref('closed', 'own') is protected, and its package closed has `restrict-access: true`" in done.err
+
+
+def test_exposures_for_dbt_before_tags_and_meta_went_below_config(project: Project, target: Path) -> None:
+    for version, old in (("1.7.20", True), ("1.9.11", True), ("1.10.0", False), ("2.0.0-preview.219", False)):
+        write(target, manifest=graph() | {"metadata": graph()["metadata"] | {"dbt_version": version}})
+        (entry,) = yaml.safe_load(project.cli.here("exposures", "-s", "users").check().out)["exposures"]
+        about = entry if old else entry["config"]
+        assert ("config" in entry, about["tags"], about["meta"]["tier"]) == (not old, ["daily"], 1), version
+
+
 def test_exposures_that_cannot_be_told(project: Project, target: Path) -> None:
     file = project.folder / "out" / "exposures.yml"
     assert (
@@ -257,6 +287,65 @@ def test_validate_by_a_manifest(project: Project, target: Path, tmp_path: Path) 
     assert "WARN users: changed type: seats (Numeric -> String)" in checked(USERS | {"seats": "VARCHAR"})[1]
 
 
+def with_profile(project: Project, default: str = "dev") -> Path:
+    """The fixture project on dbt's profile, whose targets are schemas of one file; returns the dbt project's folder."""
+    dbt = project.folder / "shop"
+    dbt.mkdir()
+    (dbt / "dbt_project.yml").write_text("name: shop\nprofile: shop\ntarget-path: ../target\n")
+    outputs = "".join(
+        f"    {name}: {{type: duckdb, path: ../{project.warehouse.name}, schema: {schema}}}\n"
+        for name, schema in (("dev", "dev_alice"), ("ci", "pull_7"), ("prod", "marts"))
+    )
+    (dbt / "profiles.yml").write_text(f"shop:\n  target: {default}\n  outputs:\n{outputs}")
+    lines = project.config.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("warehouse:", "dbt:"))]
+    project.config.write_text("\n".join([*kept, "warehouse: {dbt: {}}", "dbt: {project_dir: ../shop}", ""]))
+    return dbt
+
+
+def in_schema(schema: str, columns: dict[str, str] | None = None) -> dict[str, Any]:
+    return manifest(
+        model("dim_users", schema=schema, relation_name=f"{schema}.dim_users", columns=columns or {}),
+        model("fct_opened", schema=schema, relation_name=f"{schema}.fct_opened"),
+    )
+
+
+def test_rows_of_another_target_are_not_sent_when_the_profile_takes_it_from_the_environment(
+    project: Project, target: Path, sandbox: Sandbox
+) -> None:
+    """dbt notes no target that it was not asked for; what the variable says now is no witness of what it said then."""
+    with_profile(project, "\"{{ env_var('SHOP_ENV', 'dev') }}\"")
+    project.execute("CREATE SCHEMA dev_alice", "CREATE TABLE dev_alice.dim_users AS SELECT * FROM marts.dim_users")
+    write(target, manifest=in_schema("dev_alice"), run_results=results({}))
+    err = project.cli.here("run", SHOP_ENV="prod").check(1).err
+    assert "manifest.json has its models where target `dev` has them, and here it is `prod`" in err
+    assert "target `dev`" in project.cli.here("debug").out
+    write(target, manifest=in_schema("marts"))
+    project.cli.here("run", SHOP_ENV="prod").check()
+    assert "has its models where target `prod` has them, and here it is `dev`" in project.cli.here("run").check(1).err
+
+
+def test_validate_compares_pull_requests_that_are_built_in_a_target_of_their_own(
+    project: Project, target: Path, tmp_path: Path
+) -> None:
+    with_profile(project)
+    write(target, manifest=in_schema("marts", USERS), run_results=results({}, target="prod"))
+    changed = in_schema("pull_7", USERS | {"seats": "VARCHAR"})
+    review = write(tmp_path / "review", manifest=changed, run_results=results({}, target="ci"))
+    words = ("validate", "-s", "users", "--manifest", str(review / "manifest.json"))
+    for of in ("prod", "ci", "dev"):
+        assert "changed type: seats (Numeric -> String)" in project.cli.here(*words, DBT_TARGET=of).check(1).err
+    write(review, manifest=in_schema("pull_7", USERS))
+    assert project.cli.here(*words).check().err == ""
+
+    (target / "manifest.json").write_text("{")
+    assert "manifest.json is not JSON, or was cut off, so nothing is" in project.cli.here(*words).check().err
+    (target / "manifest.json").unlink()
+    assert project.cli.here(*words).check().err == ""
+    project.config.write_text(project.config.read_text().replace("../shop}", "../shop, target_path: ../target}"))
+    assert "manifest.json does not exist, so nothing is compared with it" in project.cli.here(*words).check().err
+
+
 def test_validate_of_what_dbt_does_not_know(project: Project, target: Path) -> None:
     project.write_config("dbt: {target_path: ../target}\nmodels: {refs: {mine: marts.dim_users}, sources: {s: main}}\n")
     write(target, manifest=graph(users=USERS))
@@ -345,6 +434,42 @@ def test_a_manifest_of_another_target_sends_nothing(project: Project, target: Pa
     write(target, run_results=results({}, target="prod"))
     assert "v12 of `shop`, target `prod`, made 20" in project.cli.here("debug").out
     assert "WARN" not in project.cli.here("run").check().err
+
+
+def test_files_that_views_of_dbt_read_lie_where_dbt_runs(
+    project: Project, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the same name in the working folder is not read in its place."""
+    dbt = with_profile(project, "prod")
+    for folder in (dbt, project.folder):
+        (folder / "files").mkdir()
+    (dbt / "files" / "people.csv").write_text("id,plan\nright,pro\n")
+    monkeypatch.chdir(dbt)
+    project.execute("CREATE VIEW marts.people AS SELECT * FROM 'files/people.csv'",
+                    "CREATE VIEW marts.all_people AS SELECT * FROM read_csv('files/*.csv')")  # fmt: skip
+    nodes = [
+        model("people", schema="marts", relation_name="marts.people"),
+        model("all_people", schema="marts", relation_name="marts.all_people"),
+        source("ext", "people", relation_name="'files/people.csv'"),
+    ]
+    write(target, manifest=manifest(*nodes), run_results=results({}, target="prod"))
+    calls = {"users": "ref('people')", "events": "ref('all_people')", "third": "source('ext', 'people')"}
+    for name, call in calls.items():
+        body = f"select id as user_id, plan from {{{{ {call} }}}}"
+        project.write_model(name, f"{{{{ config(event='identify_user', partial=true) }}}} {body}")
+        assert "right" in project.cli.here("show", "-s", name).check().out
+
+    ours = project.folder / "files" / "people.csv"
+    ours.write_text("id,plan\nwrong,free\n")
+    for name in ("users", "third"):
+        err = project.cli.here("show", "-s", name).check(1).err
+        assert f"DuckDB would read files/people.csv of the working folder {project.folder}" in err
+        assert f"and dbt reads that of {dbt}" in err
+    ours.unlink()
+    (dbt / "files" / "people.csv").unlink()
+    for name, file in (("users", "people.csv"), ("events", "*.csv"), ("third", "people.csv")):
+        err = project.cli.here("show", "-s", name).check(1).err
+        assert f"a file that a view or source reads is missing: files/{file}" in err
 
 
 def test_debug_says_which_manifest_it_is(project: Project, target: Path) -> None:

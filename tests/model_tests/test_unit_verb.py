@@ -115,7 +115,7 @@ def test_rows_that_nobody_expects(bench: Bench) -> None:
     assert "1 event expected, 2 came" in err
     assert 'event was not expected\n            + event_type: "identify_user"' in err
     bench.test("{rows: []}", rows="[{id: '', at: 2025-03-01}]")
-    assert "refused rows\n            + key '': user_id_missing" in bench.cli.here("test").check(1).err
+    assert "refused rows\n            + user_id_missing" in bench.cli.here("test").check(1).err
 
 
 def test_duplicates_and_future_rows_go_the_real_way(bench: Bench) -> None:
@@ -247,7 +247,63 @@ def test_rows_that_are_no_table(bench: Bench, rows: str, message: str) -> None:
     assert "1 of 1 ERROR users::one" in err
 
 
+def test_versions_of_a_ref(bench: Bench) -> None:
+    bench.model(
+        "users",
+        """\
+        {{ config(event='identify_user', always=true) }}
+        select id as user_id, 'v1' as of from {{ ref('acc', v=1) }}
+        union all select id, 'v2' from {{ ref('shop', 'acc', version=2) }}
+        union all select id, 'latest' from {{ ref('acc') }}
+        """,
+    )
+    tests = """\
+        unit_tests:
+          - name: one
+            model: users
+            given:
+              - {input: "ref('acc')", rows: [{id: any}]}
+              - {input: "ref('acc', v=1)", rows: [{id: a}]}
+              - {input: "ref('shop', 'acc', version='2')", rows: [{id: b}]}
+            expect: {rows: [{user_id: a, of: v1}, {user_id: b, of: v2}, {user_id: any, of: latest}]}
+        """
+    bench.write(tests)
+    bench.cli.here("test").check()
+    bench.write(tests.replace("\"ref('acc')\"", "\"ref('acc', v=3)\""))
+    err = bench.cli.here("test").check(1).err
+    assert "the model does not call ref('acc', v=3) (nearest: ref('acc', v=1))" in err
+    bench.write(tests.replace("ref('acc')", "ref('shop', 'acc')"))
+    assert "the test gives no rows for ref('acc')" in bench.cli.here("test").check(1).err
+
+
+def test_expected_rows_of_csv_have_the_types_of_what_came(bench: Bench) -> None:
+    """As in dbt, which casts them: a cell does not say whether it is the number 7 or the text."""
+    bench.model(
+        "users",
+        "{{ config(event='identify_user', always=true) }}\n"
+        "select id as user_id, code, n, code = '7' as is_seven, day from {{ source('app', 'users') }} u",
+    )
+    rows = "[{id: a, code: '7', n: 7, day: '2025-03-01'}, {id: b, code: '8', n: 8.50, day: '2025-03-02'}]"
+    lines = ["user_id,code,n,is_seven,day", "a,7,7,true,2025-03-01", "b,8,8.5,false,2025-03-02"]
+    for text, code in (("\\n".join(lines), 0), ("\\n".join(lines).replace("8,8.5", "08,8.5"), 1)):
+        bench.test(f'{{format: csv, rows: "{text}"}}', rows=rows)
+        assert ('- metadata.code: "08"' in bench.cli.here("test").check(code).err) is bool(code)
+    bench.test("{rows: [{code: 7}, {code: 8}]}", rows=rows)
+    assert "- metadata.code: 7" in bench.cli.here("test").check(1).err, "YAML says which one it is"
+
+
 # Slips that would pass in silence
+
+
+def test_a_flag_that_is_none_switches_nothing_off(bench: Bench) -> None:
+    for written, said in (("'true'", "PASS=1"), ("'False'", "SKIP=1")):
+        bench.test("{rows: []}", more=f"config: {{enabled: {written}}}")
+        assert said in bench.cli.here("test").check().err
+    for written in ("", "'{{ env_var(1) }}'", "1", "[]"):
+        bench.test("{rows: []}", more=f"config: {{enabled: {written}}}")
+        err = bench.cli.here("test").check(2).err
+        assert "users.yml:8:" in err
+        assert "unit_tests[0].config.enabled: must be true or false" in err
 
 
 @pytest.mark.parametrize(
@@ -528,13 +584,14 @@ def test_two_tests_of_one_name(bench: Bench) -> None:
     assert "`users::a` stands twice, in lines 2 and 3" in bench.cli.here("test").check(2).err
 
 
-def test_a_variable_that_nobody_set_matters_only_where_it_must_be_something(bench: Bench) -> None:
+def test_a_variable_that_nobody_set_matters_only_where_it_is_needed(bench: Bench) -> None:
     bench.write("unit_tests: []\n")
     bench.config("{type: postgres, host: '${PGHOST}', user: u, dbname: d, port: '${PGPORT}'}")
-    err = bench.cli.here("test").check(2).err
-    assert "the variable `PGPORT` is not set" in err
-    bench.cli.here("test", PGPORT="5432").check()
-    assert "USERPILOT_API_KEY` is not set" in bench.cli.here("ls").check(2).err
+    for environ in ({}, {"PGPORT": ""}, {"PGPORT": "5432"}):
+        bench.cli.here("test", **environ).check()
+    assert "warehouse.port: `many`" not in bench.cli.here("test", PGPORT="many").check(2).err
+    err = bench.cli.here("run").check(2).err
+    assert all(f"the variable `{name}` is not set" in err for name in ("PGHOST", "PGPORT", "USERPILOT_API_KEY"))
 
 
 def test_files_of_tests_are_no_models(bench: Bench) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,62 @@ def test_nothing_to_judge_by_holds_back_everybody(settings: ModelSettings, tmp_p
     assert "run_results.json is of `dbt compile`, which builds nothing; run `dbt build`" in found["two"]
     (tmp_path / "target" / "run_results.json").write_text("[")
     assert "is not JSON" in held_back("success", settings, models)["one"]
+
+
+def test_empty_tables_and_samples_are_no_build(settings: ModelSettings, tmp_path: Path) -> None:
+    for args, words in (({"empty": True}, "--empty"), ({"sample": {"start": "2025-01-01"}}, "--sample")):
+        found = waiting(settings, tmp_path, {DIM: "success"}, args=args)
+        assert f"run_results.json is of `dbt build {words}`, which builds only a part; run `dbt build`" in found["one"]
+    assert waiting(settings, tmp_path, {DIM: "success"}, args={"empty": False, "sample": None}) == {}
+
+
+def test_sources_that_cannot_be_read_are_not_taken_for_fresh(settings: ModelSettings, tmp_path: Path) -> None:
+    (tmp_path / "target" / "sources.json").write_text('{"results": [')
+    why = waiting(settings, tmp_path, {DIM: "success"})["one"]
+    assert "sources.json is not JSON, or was cut off; write it again with `dbt source freshness`" in why
+
+
+def at(path: Path, moment: datetime) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (moment.timestamp(), moment.timestamp()))
+
+
+BEFORE = datetime(2025, 3, 1, 10, tzinfo=UTC)
+
+
+def after_a_build(folder: Path, *, last: str, manifest_of: int, results_at: int, built_at: int) -> None:
+    """dbt's folder; times in minutes. `last`: the invocation that wrote the manifest, where results are of `one`."""
+    moment = (BEFORE + timedelta(minutes=manifest_of)).isoformat().replace("+00:00", "Z")
+    graph = GRAPH | {"metadata": GRAPH["metadata"] | {"generated_at": moment, "invocation_id": last}}
+    write(folder, manifest=graph, run_results=results({DIM: "success"}))
+    at(folder / "run_results.json", BEFORE + timedelta(minutes=results_at))
+    at(folder / "run" / "shop" / "models" / "dim.sql", BEFORE + timedelta(minutes=built_at))
+
+
+@pytest.mark.parametrize(
+    ("last", "manifest_of", "results_at", "built_at", "held"),
+    [
+        ("one", 1, 1, 0, False),  # a whole build
+        ("two", 3, 1, 0, False),  # then `dbt ls`
+        ("two", 3, 1, 1, False),  # on a clock of minutes
+        ("two", 3, 1, 4, True),  # a second build that was killed, or still goes on
+        ("three", 9, 1, 4, True),  # then `dbt ls`
+        ("two", 3, 8, 9, False),  # copied after `dbt ls`, without its times
+        ("one", 1, 0, 9, False),  # of one invocation, whatever the times
+    ],
+)
+def test_a_build_that_did_not_end(
+    settings: ModelSettings, tmp_path: Path, last: str, manifest_of: int, results_at: int, built_at: int, held: bool
+) -> None:
+    """dbt writes target/run while it builds, and run_results.json at the end: that of the build before is there."""
+    after_a_build(tmp_path / "target", last=last, manifest_of=manifest_of, results_at=results_at, built_at=built_at)
+    found = held_back("success", settings, load_models(settings))
+    assert set(found) == ({"one", "two"} if held else set())
+    if held:
+        assert found["one"].endswith(
+            "target/run: its last build was ended, or goes on; run `dbt build`, and wait for its end"
+        )
 
 
 def test_who_is_never_held_back(settings: ModelSettings, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_the_target_has_to_be_the_one_that_is_asked_for(
     if good:
         assert artefacts.manifest
     else:
-        with pytest.raises(ArtefactError, match="was made for target `dev`, and here it is `prod`") as caught:
+        with pytest.raises(ArtefactError, match=r"made for target `dev`.*, and here it is `prod`") as caught:
             _ = artefacts.manifest
         assert "--target prod" in caught.value.hint
     other = results({}, target="elsewhere") | {"metadata": {"invocation_id": "two"}}
@@ -261,3 +261,6 @@ def test_finding_the_project(tmp_path: Path) -> None:
     moved = find_project(inside, {"DBT_TARGET_PATH": "elsewhere", "PROFILE": "q"})
     assert moved is not None
     assert (moved.target, moved.profile) == (tmp_path / "elsewhere", "q")
+    newer = find_project(inside, {"DBT_TARGET_PATH": "elsewhere", "DBT_ENGINE_TARGET_PATH": "newer"})
+    assert newer is not None
+    assert newer.target == tmp_path / "newer"

@@ -185,6 +185,8 @@ def test_which_profile_and_target(folder: Path) -> None:
         "file": ("shop", "main"), "md": ("shop", "main"), "md2": ("shop", "main"), "memory": ("", "main"),
     }  # fmt: skip
     assert load(folder, SHOP_TARGET="md").dbt_targets.wanted == "md"
+    assert load(folder).dbt_targets.varies
+    assert load(folder, DBT_ENGINE_TARGET="md2", DBT_TARGET="pg").dbt_targets.wanted == "md2"
     assert load(folder, SHOP_TARGET="md", DBT_TARGET="pg").dbt_targets.wanted == "pg"
     assert load(folder, "{target: sf}", DBT_TARGET="pg").dbt_targets.wanted == "sf"
     assert load(folder, dbt="{project_dir: ../shop, target: other}").dbt_targets.wanted == "other"

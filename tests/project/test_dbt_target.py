@@ -87,6 +87,37 @@ def test_a_manifest_that_is_named_by_hand_only_tells_columns(tmp_path: Path) -> 
     assert Artefacts(tmp_path, targets=found.targets, manifest_file=tmp_path / "manifest.json").manifest
 
 
+def made_by_default(folder: Path, node: dict[str, Any], targets: Targets) -> Artefacts:
+    """Those of one build that no target was named for: dbt notes none then."""
+    write(folder, manifest=manifest(node), run_results=results({}))
+    return Artefacts(folder, targets=targets)
+
+
+def test_the_schemas_go_before_what_the_profile_says_by_now(tmp_path: Path) -> None:
+    """`target: "{{ env_var('SHOP_ENV', 'dev') }}"` was `dev` when dbt ran, and is `prod` here; or the other way."""
+    for place, now, wanted in ((DEV, "prod", "prod"), (DEV, "dev", "prod"), (PROD, "dev", "dev")):
+        found = made_by_default(tmp_path, at("a", place), Targets(wanted, now, PLACES))
+        with pytest.raises(ArtefactError, match="has its models where target"):
+            _ = found.manifest
+    found = made_by_default(tmp_path, at("a", PROD), Targets("prod", "dev", PLACES))
+    assert (found.manifest.project, found.made_for, found.doubt) == ("shop", "prod", "")
+
+
+def test_a_default_that_cannot_vary_is_the_target_of_what_names_none(tmp_path: Path) -> None:
+    elsewhere = at("a", ("wh", "elsewhere"))
+    found = made_by_default(tmp_path, elsewhere, Targets("dev", "dev", PLACES))
+    assert (found.manifest.project, found.made_for, found.doubt) == ("shop", "dev", "")
+    with pytest.raises(ArtefactError, match="made for target `dev`, the profile's own, and here it is `prod`"):
+        _ = made_by_default(tmp_path, elsewhere, Targets("prod", "dev", PLACES)).manifest
+
+
+@pytest.mark.parametrize(("wanted", "now"), [("prod", "prod"), ("prod", "dev")])
+def test_a_default_that_varies_is_a_doubt(tmp_path: Path, wanted: str, now: str) -> None:
+    found = made_by_default(tmp_path, at("a", ("wh", "elsewhere")), Targets(wanted, now, PLACES, varies=True))
+    assert (found.manifest.project, found.made_for) == ("shop", "")
+    assert "does not say its target, and here it is `prod`" in found.doubt
+
+
 def test_nothing_is_doubted_where_no_other_target_is_asked_for(tmp_path: Path) -> None:
     artefacts(tmp_path, at("a", ("wh", "elsewhere")))
     for targets in (Targets(), Targets("dev", "dev", PLACES)):

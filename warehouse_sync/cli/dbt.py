@@ -46,8 +46,8 @@ def exposures(session: Session, write: Path | None) -> int:
         session.console.failure(error)
         return 1
     for exposure in found:
-        for call in exposure.left_out:
-            text = f"{exposure.model}: {call} is private in dbt: no exposure can depend on it, so it is left out"
+        for call, why in exposure.left_out.items():
+            text = f"{exposure.model}: {call} {why} in dbt: no exposure can depend on it, so it is left out"
             session.console.event("model_warning", text, level="warn", model=exposure.model)
     entries = [exposure.entry for exposure in found]
     if write is not None:

@@ -78,7 +78,7 @@ def validate(
     if manifest is None:
         found |= _by_warehouse(config, policy, good, known, engine)
     else:
-        new, old = _manifest_at(config, manifest), _manifest_of_production(config, manifest)
+        new, old = _manifest_at(config, manifest), _manifest_of_production(config, manifest, reporter)
         for model in good:
             found[model.name] = _by_manifest(_Case(config, policy, model, known.get(model.name), engine), new, old)
     return [found[model.name] for model in models]
@@ -163,15 +163,19 @@ def _manifest_at(config: Config, path: Path) -> Manifest:
         raise UsageError(error.message, hint=error.hint) from None
 
 
-def _manifest_of_production(config: Config, other: Path) -> Manifest | None:
-    """The YAML's own manifest, to compare with; None without one, or if it is the same file."""
+def _manifest_of_production(config: Config, other: Path, reporter: Reporter) -> Manifest | None:
+    """The YAML's own manifest, to compare with; None if it is the same file, or cannot be used, which is said."""
     artefacts = artefacts_of(config)
-    own = None if artefacts is None else artefacts.folder_of_target / "manifest.json"
-    if artefacts is None or own is None or not own.is_file() or own.resolve() == other.resolve():
+    own = other if artefacts is None else artefacts.folder_of_target / "manifest.json"
+    is_named = config.dbt.target_path is not None
+    if artefacts is None or own.resolve() == other.resolve() or not (is_named or own.is_file()):
         return None
     try:
+        # Named as a file, it may be of any target: production's is another one than a pull request's.
         return replace(artefacts, manifest_file=own).manifest
-    except ArtefactError:
+    except ArtefactError as error:
+        text = f"dbt: {error.message}, so nothing is compared with it; {error.hint.rstrip('.')}"
+        reporter.event("nothing_compared", text, level="warn")
         return None
 
 

@@ -22,16 +22,15 @@ from warehouse_sync.events.schema import fields_of
 from warehouse_sync.extraction.prepare import Policy, Request, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.model_tests.fixture import FixtureWarehouse
-from warehouse_sync.model_tests.given import AnyRelations, GivenRelations
+from warehouse_sync.model_tests.given import AnyRelations, GivenRelations, stands_for
 from warehouse_sync.model_tests.match import Refusal, differences, named, read_line
 from warehouse_sync.observe.reporter import Silent
 from warehouse_sync.observe.words import counted
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.project.dbt.gate import uses_of
-from warehouse_sync.project.dbt.relations import Use
 from warehouse_sync.project.model import BrokenModel, ModelSettings
 from warehouse_sync.project.names import nearest
-from warehouse_sync.project.unit_tests import Input, UnitTest
+from warehouse_sync.project.unit_tests import UnitTest
 from warehouse_sync.state.store import Store, open_store
 from warehouse_sync.values import Counts, Model, utc_now
 from warehouse_sync.warehouses.base import Engine
@@ -174,21 +173,13 @@ def _check_inputs(test: UnitTest, model: Model, settings: ModelSettings) -> None
     uses = uses_of(model, replace(settings, relations=AnyRelations()))
     calls = [use.call for use in uses]
     for given in test.given:
-        if not any(_stands_for(given.input, use) for use in uses):
+        if not any(stands_for(given.input, use) for use in uses):
             raise ModelError(
                 f"given: the model does not call {given.input}{nearest(str(given.input), calls)}",
                 path=test.path,
                 line=given.line,
                 hint=f"it calls {', '.join(calls) or 'neither source() nor ref()'}.",
             )
-
-
-def _stands_for(input_: Input, use: Use) -> bool:
-    """As `GivenRelations` has it: `ref('name')` stands for any package and version."""
-    if input_.kind != use.kind or use.kind == "source":
-        return (input_.kind, input_.names) == (use.kind, use.names)
-    package, name, _ = use.names
-    return input_.names in ((name,), (package, name))
 
 
 def _remarks(came: Came) -> list[str]:

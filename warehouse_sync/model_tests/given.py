@@ -14,6 +14,7 @@ from typing import Any
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.model_tests.translate import translate
+from warehouse_sync.project.dbt.relations import Use
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.unit_tests import Given, Input, Rows
 from warehouse_sync.project.yaml.document import DateText
@@ -40,9 +41,11 @@ class GivenRelations:
 
     def ref(self, name: str, package: str | None, version: str | None = None) -> str:
         """The name of the given rows as SQL; `ref('name')` gives them for any package and version."""
-        if package is not None and Input("ref", (package, name)) in self.inputs:
-            return self._name(Input("ref", (package, name)))
-        return self._name(Input("ref", (name,)))
+        wanted = Use("ref", (package or "", name, version or ""))
+        fitting = [input_ for input_ in self.inputs if stands_for(input_, wanted)]
+        # What names more is meant more exactly; a version says more than a package.
+        exact = max(fitting, key=lambda input_: (bool(input_.version), len(input_.names)), default=None)
+        return self._name(exact or Input("ref", (name,), version or ""))
 
     def _name(self, wanted: Input) -> str:
         from sqlglot import exp
@@ -68,9 +71,18 @@ class AnyRelations:
         return name
 
 
+def stands_for(input_: Input, use: Use) -> bool:
+    """True when rows of that input are what the call reads: `ref('name')` stands for any package and version."""
+    if input_.kind != use.kind or use.kind == "source":
+        return (input_.kind, input_.names) == (use.kind, use.names)
+    package, name, version = use.names
+    return input_.names in ((name,), (package, name)) and input_.version in ("", version)
+
+
 def place_of(input_: Input) -> tuple[str, str]:
     """Schema and name of an input's view."""
-    return (MAIN, input_.names[0]) if len(input_.names) == 1 else (input_.names[0], input_.names[1])
+    name = f"{input_.names[-1]}.v{input_.version}" if input_.version else input_.names[-1]
+    return (MAIN if len(input_.names) == 1 else input_.names[0]), name
 
 
 def columns_of(rows: Rows) -> tuple[str, ...]:

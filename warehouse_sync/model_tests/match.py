@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from warehouse_sync.observe.words import counted
+from warehouse_sync.project.fixtures import Cell
 from warehouse_sync.project.unit_tests import Refused
 from warehouse_sync.project.yaml.document import DateText
 
@@ -130,7 +131,12 @@ def _agreement(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[boo
 
 
 def same(wanted: Any, found: Any, name: str = "") -> bool:
-    """True when a value that came is what was written; `name` tells a field, whose text may be written as a number."""
+    """True when a value that came is what was written; `name` tells a field, whose text may be written as a number.
+
+    A cell of CSV has no type: like dbt it takes that of what came.
+    """
+    if isinstance(wanted, Cell):
+        return same(wanted.value, found, name) or (isinstance(found, str) and wanted.text == found)
     if wanted is None or found is None:
         return wanted is found
     if isinstance(wanted, bool) or isinstance(found, bool):
@@ -188,6 +194,8 @@ def _came(found: Mapping[str, Any], name: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Cell):
+        return _shown(value.value)
     if isinstance(value, DateText):
         return value.text
     if isinstance(value, Decimal):

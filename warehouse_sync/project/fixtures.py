@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,36 @@ class FixtureError(Exception):
     """The text is no CSV, or the file is not there."""
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A cell of expected rows: its text, and the value that its column makes of it. It may mean either."""
+
+    text: str
+    value: Any
+
+
 def csv_rows(text: str) -> tuple[Mapping[str, Any], ...]:
     """The rows of a CSV text with a header; an empty cell is NULL. Raises FixtureError."""
+    names, columns = _columns(text)
+    typed = [_typed(cells) for cells in columns]
+    return tuple(dict(zip(names, cells, strict=True)) for cells in zip(*typed, strict=True))
+
+
+def csv_cells(text: str) -> tuple[Mapping[str, Any], ...]:
+    """As `csv_rows`, with a `Cell` in the place of every value but NULL. Raises FixtureError."""
+    names, columns = _columns(text)
+    rows = zip(csv_rows(text), zip(*columns, strict=True), strict=True)
+    return tuple(
+        {name: None if row[name] is None else Cell(cell, row[name]) for name, cell in zip(names, cells, strict=True)}
+        for row, cells in rows
+    )
+
+
+CsvReader = Callable[[str], tuple[Mapping[str, Any], ...]]
+
+
+def _columns(text: str) -> tuple[list[str], list[list[str]]]:
+    """Names, and the cells of each column."""
     try:
         lines = [line for line in csv.reader(io.StringIO(text.strip("\n")), skipinitialspace=True, strict=True) if line]
     except csv.Error as error:
@@ -43,8 +72,7 @@ def csv_rows(text: str) -> tuple[Mapping[str, Any], ...]:
     for number, cells in enumerate(lines[1:], start=1):
         if len(cells) != len(names):
             raise FixtureError(f"row {number} has {len(cells)} cells, and there are {len(names)} columns")
-    columns = [_typed([cells[place].strip() for cells in lines[1:]]) for place in range(len(names))]
-    return tuple(dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
+    return names, [[cells[place].strip() for cells in lines[1:]] for place in range(len(names))]
 
 
 def _typed(cells: Sequence[str]) -> list[Any]:
@@ -73,4 +101,4 @@ def find_fixture(folder: Path, name: str, format_: str | None) -> tuple[Path, st
         raise FixtureError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
-__all__ = ["FixtureError", "csv_rows", "find_fixture"]
+__all__ = ["Cell", "CsvReader", "FixtureError", "csv_cells", "csv_rows", "find_fixture"]

@@ -20,6 +20,7 @@ from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.render import fingerprint
 from warehouse_sync.values import Model
 
+TOOL = "warehouse-sync"
 FILE = "manifest.json"
 RESULTS = "run_results.json"
 
@@ -28,7 +29,7 @@ def manifest(pipeline: str, models: Iterable[Model | BrokenModel], version: str,
     """The document; a model that cannot be read has no checksum, so that it counts as modified."""
     return {
         "metadata": {
-            "tool": "warehouse-sync",
+            "tool": TOOL,
             "version": version,
             "generated_at": now.isoformat().replace("+00:00", "Z"),
             "pipeline": pipeline,
@@ -88,12 +89,14 @@ def _is_node(node: Any) -> bool:
 
 def _read(path: Path, key: str, kind: type) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))[key]
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found, metadata = document[key], document["metadata"]
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise _unreadable(path) from None
-    if not isinstance(found, kind):
+    # dbt's files have these names and this shape too.
+    if not isinstance(found, kind) or not isinstance(metadata, dict) or metadata.get("tool") != TOOL:
         raise _unreadable(path)
     return found
 

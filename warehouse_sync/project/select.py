@@ -15,7 +15,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +25,7 @@ from warehouse_sync.errors import UsageError
 from warehouse_sync.project.manifest import FILE, RESULTS, checksum, checksums, statuses
 from warehouse_sync.project.model import BrokenModel
 from warehouse_sync.project.names import nearest
+from warehouse_sync.project.yaml.environment import unset_in
 from warehouse_sync.values import EventType, Model, ModelStatus
 
 Selectable = TypeVar("Selectable", Model, BrokenModel, Model | BrokenModel)
@@ -43,13 +44,14 @@ class SelectionScope:
 
     `root`: the models' folder; a path is looked for from there, from its parent and from the working directory.
     `earlier`: the folder of an earlier run's manifest.json and run_results.json.
-    `named`: the YAML's `selectors`; `within`: those that are being read.
+    `named`: the YAML's `selectors`; `within`: those that are being read. `is_reading`: their words only, and no file.
     """
 
     root: Path | None = None
     earlier: Path | None = None
     named: Mapping[str, str] = field(default_factory=dict)
     within: tuple[str, ...] = ()
+    is_reading: bool = False
 
 
 NOWHERE = SelectionScope()
@@ -84,6 +86,15 @@ def unmatched(
         for selector in argument.split()
         if not any(model.enabled for model in filter(_intersection(selector, around), models))
     )
+
+
+def unreadable(named: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The YAML's selections that cannot be read: name and message. What they pick is not looked at."""
+    for name in named:
+        try:
+            _by_name(name, f"selector:{name}", SelectionScope(named=named, is_reading=True))
+        except UsageError as error:
+            yield name, error.message
 
 
 def _meant(selector: str, models: Sequence[Model | BrokenModel], around: SelectionScope) -> str:
@@ -168,6 +179,8 @@ def _earlier(text: str, around: SelectionScope, file: str) -> Path:
 def _by_state(value: str, text: str, around: SelectionScope) -> _Matcher:
     """As in dbt: what is new is modified too. A model that cannot be read is never unmodified."""
     _one_of(value, STATES, text)
+    if around.is_reading:
+        return lambda _model: False
     known = checksums(_earlier(text, around, FILE))
 
     def matches(model: Model | BrokenModel) -> bool:
@@ -180,6 +193,8 @@ def _by_state(value: str, text: str, around: SelectionScope) -> _Matcher:
 
 def _by_result(value: str, text: str, around: SelectionScope) -> _Matcher:
     _one_of(value, [str(status) for status in ModelStatus], text)
+    if around.is_reading:
+        return lambda _model: False
     known = statuses(_earlier(text, around, RESULTS))
     return lambda model: known.get(model.name) == value
 
@@ -193,6 +208,10 @@ def _by_name(name: str, text: str, around: SelectionScope) -> _Matcher:
         )
     if name in around.within:
         raise UsageError(f"`selectors.{name}` of the YAML names itself: {' -> '.join([*around.within, name])}")
+    for unset in unset_in(around.named[name]):
+        if around.is_reading:
+            return lambda _model: False
+        raise UsageError(f"the selector `{text}`: {unset.message}")
     return _union([around.named[name]], replace(around, within=(*around.within, name)))
 
 
@@ -218,4 +237,4 @@ def _by_path(pattern: str, root: Path | None) -> _Matcher:
     return matches
 
 
-__all__ = ["SelectionScope", "select", "unmatched"]
+__all__ = ["SelectionScope", "select", "unmatched", "unreadable"]

@@ -7,7 +7,7 @@
         now: 2025-04-01 12:00:00          # the clock of the run, UTC; else this machine's
         vars: {since: 2025}               # also dbt's overrides.vars
         given:
-          - input: source('app', 'users') # or ref('dim_users')
+          - input: source('app', 'users') # or ref('dim_users'), ref('dim_users', v=2)
             rows: [{id: u1, mrr: 34.70}]  # format: dict (the default), csv or sql; or fixture: NAME
             types: {mrr: 'decimal(9, 2)'} # where the values alone do not say it
         overrides:
@@ -34,8 +34,9 @@ from typing import Any, Literal
 import yaml
 
 from warehouse_sync.errors import ConfigError, Problem
-from warehouse_sync.project.fixtures import FixtureError, csv_rows, find_fixture
+from warehouse_sync.project.fixtures import CsvReader, FixtureError, csv_cells, csv_rows, find_fixture
 from warehouse_sync.project.names import nearest
+from warehouse_sync.project.relations import ref_call
 from warehouse_sync.project.yaml.document import FAULT, DateText, Document, KeyPath, read_document
 from warehouse_sync.project.yaml.fields import plain
 
@@ -55,6 +56,7 @@ _REFUSED = ("key", "reasons")
 
 _INPUT = re.compile(r"(ref|source)\(\s*(.*?)\s*\)", re.DOTALL)
 _QUOTED = re.compile(r"""\s*(['"])([^'"]+)\1\s*""")
+_VERSION = re.compile(r"""\s*(?:v|version)\s*=\s*(['"]?)([\w.]+)\1\s*""")
 _DECIMAL = re.compile(r"[-+]?[0-9]+\.[0-9]+")
 
 
@@ -68,13 +70,20 @@ class Rows:
 
 @dataclass(frozen=True)
 class Input:
-    """What rows stand in for: `ref` with a name, or a package and a name; `source` with a schema and a table."""
+    """What rows stand in for: `ref` with a name, or a package and a name; `source` with a schema and a table.
+
+    `version`: the one of a `ref` that is meant, "" for any.
+    """
 
     kind: Literal["ref", "source"]
     names: tuple[str, ...]
+    version: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}({', '.join(repr(name) for name in self.names)})"
+        if self.kind == "ref":
+            package = self.names[0] if len(self.names) > 1 else None
+            return ref_call(self.names[-1], package, self.version or None)
+        return f"source({', '.join(repr(name) for name in self.names)})"
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ class _File:
             expected=self.expected(expect, (*place, "expect")),
             refused=tuple(self.refused(expect.get("refused"), (*place, "expect", "refused"))),
             description=str(keys.get("description") or ""),
-            enabled=config.get("enabled", True) is True,
+            enabled=self.flag(config.get("enabled", True), (*place, "config", "enabled")),
             tags=tuple(map(str, tags if isinstance(tags, list) else [tags])),
             now=self.now(keys.get("now"), (*place, "now")),
             since=self.since(overrides, (*place, "overrides", "macros")),
@@ -218,14 +227,13 @@ class _File:
         types = {name: str(kind) for name, kind in self.free(keys.get("types"), (*place, "types")).items()}
         rows = self.rows(keys, place)
         self.check_types(types, rows, (*place, "types"))
-        match = _INPUT.fullmatch(text.strip())
-        names = [_QUOTED.fullmatch(part) for part in match[2].split(",")] if match else []
-        if match is None or not all(names) or len(names) not in ((2,) if match[1] == "source" else (1, 2)):
-            self.report((*place, "input"), "must be ref('name'), ref('package', 'name') or source('schema', 'table')")
+        input_ = _input(text)
+        if input_ is None:
+            known = "ref('name'), ref('package', 'name') (with v=2 for one version) or source('schema', 'table')"
+            self.report((*place, "input"), f"must be {known}")
             return None
-        kind: Literal["ref", "source"] = "source" if match[1] == "source" else "ref"
         line, _ = self.document.value_place((*place, "input"))
-        return Given(Input(kind, tuple(name[2] for name in names if name)), rows, types, line)
+        return Given(input_, rows, types, line)
 
     def check_inputs(self, given: Sequence[Given], place: KeyPath) -> None:
         """The rows of the second one would silently replace those of the first."""
@@ -246,8 +254,8 @@ class _File:
                 message = f"the rows have no such column{nearest(name, columns)}"
                 self.report((*place, name), message, at_key=True)
 
-    def rows(self, keys: Mapping[str, Any], place: KeyPath) -> Rows:
-        """`rows` or `fixture`, in their format."""
+    def rows(self, keys: Mapping[str, Any], place: KeyPath, read: CsvReader = csv_rows) -> Rows:
+        """`rows` or `fixture`, in their format; `read` is what becomes of CSV."""
         format_ = keys.get("format", "dict")
         if format_ not in FORMATS:
             self.report((*place, "format"), f"must be {', '.join(FORMATS)}")
@@ -257,18 +265,18 @@ class _File:
             return Rows()
         try:
             if "fixture" in keys:
-                return self.fixture(self.text(keys["fixture"], (*place, "fixture")), keys.get("format"))
+                return self.fixture(self.text(keys["fixture"], (*place, "fixture")), keys.get("format"), read)
             if format_ == "dict":
                 return Rows(tuple(self.row(item, where) for where, item in self.items(keys["rows"], (*place, "rows"))))
             text = self.text(keys["rows"], (*place, "rows"))
-            return Rows(sql=text) if format_ == "sql" else Rows(csv_rows(text))
+            return Rows(sql=text) if format_ == "sql" else Rows(read(text))
         except FixtureError as error:
             self.report((*place, "fixture" if "fixture" in keys else "rows"), str(error))
             return Rows()
 
-    def fixture(self, name: str, format_: str | None) -> Rows:
+    def fixture(self, name: str, format_: str | None, read: CsvReader) -> Rows:
         path, text = find_fixture(self.path.parent, name, format_)
-        return Rows(sql=text) if path.suffix.lower() == ".sql" else Rows(csv_rows(text))
+        return Rows(sql=text) if path.suffix.lower() == ".sql" else Rows(read(text))
 
     def row(self, raw: Any, place: KeyPath) -> dict[str, Any]:
         return {name: self.value(cell, (*place, name)) for name, cell in self.free(raw, place).items()}
@@ -290,7 +298,7 @@ class _File:
             if "refused" not in expect:
                 self.report(place, "needs `rows`, `fixture` or `refused`", at_key=True)
             return Rows()
-        return self.rows(expect, place)
+        return self.rows(expect, place, csv_cells)
 
     def refused(self, raw: Any, place: KeyPath) -> Iterator[Refused]:
         for where, item in self.items(raw, place):
@@ -354,11 +362,32 @@ class _File:
             return {}
         return raw or {}
 
+    def flag(self, raw: Any, place: KeyPath) -> bool:
+        """True or false, which may be text as in a model's header."""
+        if isinstance(raw, str) and raw.strip().lower() in ("true", "false"):
+            return raw.strip().lower() == "true"
+        if not isinstance(raw, bool):
+            self.report(place, "must be true or false")
+        return raw is True
+
     def text(self, raw: Any, place: KeyPath) -> str:
         if raw is not None and (not isinstance(raw, str) or not raw.strip()):
             self.report(place, "must be text")
             return ""
         return raw or ""
+
+
+def _input(text: str) -> Input | None:
+    """What an `input` names; None for what is no call of ref() or source()."""
+    match = _INPUT.fullmatch(text.strip())
+    parts = match[2].split(",") if match else []
+    is_source = match is not None and match[1] == "source"
+    version = _VERSION.fullmatch(parts[-1]) if parts and not is_source else None
+    names = [_QUOTED.fullmatch(part) for part in (parts[:-1] if version else parts)]
+    if not all(names) or len(names) not in ((2,) if is_source else (1, 2)):
+        return None
+    found = tuple(name[2] for name in names if name)
+    return Input("source" if is_source else "ref", found, version[2] if version else "")
 
 
 def _as_text(value: Any) -> str:

@@ -10,10 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from warehouse_sync.errors import ConfigError
 from warehouse_sync.project import places
-from warehouse_sync.project.dbt.project_file import DbtProject, Targets, read_project
+from warehouse_sync.project.dbt.project_file import DbtProject, Targets, UnsetInProject, read_project
 from warehouse_sync.project.yaml.complaints import complain
 from warehouse_sync.project.yaml.connections import DbtWarehouse, ProfileChoice, Section, Warehouse
 from warehouse_sync.project.yaml.document import Document, KeyPath
+from warehouse_sync.project.yaml.environment import Expanded, unset_in
 from warehouse_sync.project.yaml.fields import Context
 
 if TYPE_CHECKING:
@@ -33,15 +34,20 @@ def project_of(document: Document, context: Context, environ: Mapping[str, str])
     """The project in `dbt.project_dir`; what is wrong with it is reported in the document."""
     section = document.value.get("dbt")
     written = section.get("project_dir") if isinstance(section, dict) else None
-    if not isinstance(written, str) or not written.strip():
+    if not isinstance(written, str) or not written.strip() or any(unset_in(written)):
         return None
     try:
         return read_project(places.resolve(written, context.folder, context.home), environ)
     except ConfigError as error:
-        (problem,) = error.problems
+        (problem,), is_unset = error.problems, isinstance(error, UnsetInProject)
     where = f" (line {problem.line})" if problem.line else ""
     key = f"{problem.key}: " if problem.key else ""
-    document.report(("dbt", "project_dir"), f"holds no dbt project that can be read: {key}{problem.message}{where}")
+    message = f"holds no dbt project that can be read: {key}{problem.message}{where}"
+    if is_unset:
+        section["project_dir"] = Expanded(written)
+        document.lacks(("dbt", "project_dir"), section["project_dir"], [message])
+    else:
+        document.report(("dbt", "project_dir"), message)
     return None
 
 
@@ -49,7 +55,7 @@ def put_in_profile(
     document: Document, context: Context, environ: Mapping[str, str], project: DbtProject | None
 ) -> Targets:
     """Replace `warehouse: {dbt: …}` by the settings of that target; returns the target, and the profile's own."""
-    from warehouse_sync.project.dbt.profiles import ProfileError, ProfileSearch, read_profile
+    from warehouse_sync.project.dbt.profiles import ProfileError, ProfileSearch, UnsetInProfile, read_profile
 
     raw = document.value.get("warehouse")
     if not isinstance(raw, dict) or "dbt" not in raw:
@@ -60,14 +66,26 @@ def put_in_profile(
     if choice is None:
         document.faults.add(("warehouse",))
         return Targets()
+    if choice.lacks(*ProfileChoice.model_fields):
+        document.value["warehouse"] = Expanded()
+        document.value["warehouse"].unset = tuple(unset_in(raw))
+        return Targets()
+    place = ("warehouse", "dbt")
     try:
         profile = read_profile(choice, ProfileSearch(environ, context.home, project, Path.cwd()))
         document.value["warehouse"] = _connection(profile, context)
+        for key, value in profile.settings.items():
+            if problems := [document.problem(place, str(unset), at_key=True) for unset in unset_in(value)]:
+                document.unset[*place, key] = tuple(problems)
+    except UnsetInProfile as error:
+        document.value["warehouse"] = Expanded()
+        document.lacks(place, document.value["warehouse"], [str(error)])
+        return Targets()
     except ProfileError as error:
         document.report(("warehouse", "dbt"), str(error), at_key=True)
         document.faults.add(("warehouse",))
         return Targets()
-    return Targets(profile.target, profile.default, profile.places)
+    return Targets(profile.target, profile.default, profile.places, profile.varies)
 
 
 def _choice_of(document: Document, context: Context) -> ProfileChoice | None:

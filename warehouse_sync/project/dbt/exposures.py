@@ -1,22 +1,22 @@
 """Models as dbt exposures, so that dbt's lineage ends where the rows go.
 
 One exposure a model. `owner` and `url` come from the model's `meta` (or `models.config.meta` of the YAML for all of
-them); tags and the rest of `meta` go below `config`, where dbt 1.10 and newer want them. No time and no path of this
-machine is in it, so the same models give the same text.
+them); tags and the rest of `meta` go below `config`, where dbt 1.10 and newer want them and older ones do not look. No
+time and no path of this machine is in it, so the same models give the same text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.dbt.gate import uses_of
-from warehouse_sync.project.dbt.manifest import ArtefactError
+from warehouse_sync.project.dbt.manifest import ArtefactError, Manifest, Node
 from warehouse_sync.project.dbt.relations import Artefacts
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.values import Model
@@ -25,17 +25,18 @@ URL = "https://run.userpilot.io"
 HEADING = "# Written by `warehouse-sync exposures`, and written anew by it: change the models instead.\n"
 
 _OURS = ("owner", "url")
+_CONFIG_SINCE = (1, 10)
 # dbt renders the texts of its YAML with Jinja.
 _JINJA = re.compile(r"\{[{%#]")
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """One model's exposure, as YAML has it. `left_out`: what it depends on and dbt would not let it say."""
+    """One model's exposure, as YAML has it. `left_out`: what it depends on and dbt would not let it say, with why."""
 
     model: str
     entry: dict[str, Any]
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def exposures(pipeline: str, models: Sequence[Model], settings: ModelSettings, artefacts: Artefacts) -> list[Exposure]:
@@ -62,22 +63,36 @@ def _exposure(pipeline: str, model: Model, settings: ModelSettings, artefacts: A
     except ArtefactError as error:
         raise ModelError(f"dbt: {error.message}", path=model.path, hint=error.hint) from None
     nodes = {use.call: node for use in uses_of(model, settings) if (node := use.node(manifest)) is not None}
-    # An exposure is in no group, so that dbt takes a ref to a private model for an error of the whole project.
-    private = tuple(sorted(call for call, node in nodes.items() if node.private))
+    left_out = {call: why for call in sorted(nodes) if (why := _why_not(nodes[call], manifest, artefacts))}
     said = model.description or f"Rows of {model.event} that warehouse-sync sends to Userpilot."
     own = {"pipeline": pipeline, "model": model.name, "event": str(model.event)}
     meta = {key: value for key, value in model.meta.items() if key not in _OURS}
+    about = {"tags": _plain(list(model.tags)), "meta": _plain(meta | {"warehouse_sync": own})}
+    is_old = (0, 0) < manifest.dbt < _CONFIG_SINCE
     entry = {
         "name": re.sub(r"\W", "_", f"{pipeline}_{model.name}", flags=re.ASCII),
         "label": _plain(f"Userpilot: {model.name}"),
         "type": "application",
         "url": _plain(model.meta.get("url") or URL),
         "description": _plain(said),
-        "depends_on": sorted(nodes.keys() - set(private)),
+        "depends_on": sorted(nodes.keys() - left_out.keys()),
         "owner": _owner(pipeline, model.meta.get("owner")),
-        "config": {"tags": _plain(list(model.tags)), "meta": _plain(meta | {"warehouse_sync": own})},
+        **(about if is_old else {"config": about}),
     }
-    return Exposure(model.name, entry, private)
+    return Exposure(model.name, entry, left_out)
+
+
+def _why_not(node: Node, manifest: Manifest, artefacts: Artefacts) -> str:
+    """Why dbt takes an exposure of that node for an error of the whole project, "" when it does not.
+
+    An exposure is in no group, and it is the project's: docs.getdbt.com/docs/mesh/govern/model-access.
+    """
+    if node.access == "private":
+        return "is private"
+    is_foreign = node.package != manifest.project
+    if node.access == "protected" and is_foreign and artefacts.restricts_access(node.package):
+        return f"is protected, and its package {node.package} has `restrict-access: true`"
+    return ""
 
 
 def _owner(pipeline: str, given: Any) -> dict[str, Any]:

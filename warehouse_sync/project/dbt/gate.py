@@ -1,13 +1,15 @@
 """`dbt: {require: success}`: who may run, by dbt's run_results.json and sources.json.
 
 A model is held back when dbt says that something it is built from, however far above, went wrong: a node errored, was
-skipped, failed a test, or is a source that is stale. What the last dbt command did not touch holds nobody back.
+skipped, failed a test, or is a source that is stale. What the last dbt command did not touch holds nobody back. A build
+that did not end, and one of empty tables or of samples, hold back everybody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.dbt.manifest import ArtefactError, Manifest, Node, mapping, read_artefact
@@ -19,6 +21,9 @@ from warehouse_sync.values import Model
 
 BUILDING = ("build", "run", "test", "seed", "snapshot", "retry", "clone")
 """dbt's commands whose results say something about tables; others (`compile`, `docs generate`) write the file too."""
+
+_IN_PART = ("empty", "sample")
+"""Flags of dbt: tables without rows, or with some of them."""
 
 _WENT_WRONG = {
     "error": "errored",
@@ -46,29 +51,48 @@ def held_back(require: str | None, settings: ModelSettings, models: Sequence[Mod
     relations = settings.relations
     if require is None or not isinstance(relations, DbtRelations):
         return {}
+    artefacts = relations.artefacts
+    judged: _Judged | str | None = None
     found: dict[str, str] = {}
     for model in models:
         if isinstance(model, BrokenModel):
             continue
         try:
-            why = _reason(relations.artefacts, uses_of(model, settings))
+            uses = uses_of(model, settings)
         except ModelError:
             # Its own fault, which the run reports as an error.
             continue
+        if not uses:
+            continue
+        if judged is None:
+            judged = _judged(artefacts)
+        why = judged if isinstance(judged, str) else _reason(artefacts, judged, uses)
         if why:
             found[model.name] = why
     return found
 
 
-def _reason(artefacts: Artefacts, uses: tuple[Use, ...]) -> str:
-    """Why a model with these uses has to wait, "" when it has not."""
-    if not uses:
-        return ""
+@dataclass(frozen=True)
+class _Judged:
+    """The manifest, and what went wrong with its nodes, and with its sources."""
+
+    manifest: Manifest
+    wrong: Mapping[str, str]
+    stale: Mapping[str, str]
+
+
+def _judged(artefacts: Artefacts) -> _Judged | str:
+    """What dbt's files say; why they say nothing."""
     try:
         manifest = artefacts.manifest
-        wrong, stale = _trouble(artefacts, manifest), _stale(artefacts)
+        return _Judged(manifest, _trouble(artefacts, manifest), _stale(artefacts))
     except ArtefactError as error:
         return f"dbt: {error.message}; {error.hint.rstrip('.')}"
+
+
+def _reason(artefacts: Artefacts, judged: _Judged, uses: tuple[Use, ...]) -> str:
+    """Why a model with these uses has to wait, "" when it has not."""
+    manifest, wrong, stale = judged.manifest, judged.wrong, judged.stale
     build = f"run `{artefacts.command('build')}`"
     own = {node.id: node for node in (use.node(manifest) for use in uses) if node is not None}
     for id_ in sorted(manifest.upstream(frozenset(own)), key=lambda id_: (id_ not in own, id_)):
@@ -93,10 +117,19 @@ def _trouble(artefacts: Artefacts, manifest: Manifest) -> dict[str, str]:
     """What went wrong, by node. Raises ArtefactError when there is nothing to judge by."""
     path = artefacts.folder_of_target / "run_results.json"
     results = read_artefact(path, artefacts.command("build"))
-    command = str(mapping(results.get("args")).get("which") or "build")
+    build = f"run `{artefacts.command('build')}`"
+    args = mapping(results.get("args"))
+    command = str(args.get("which") or "build")
     if command not in BUILDING:
+        raise ArtefactError(f"{path} is of `dbt {command}`, which builds nothing", f"{build}.")
+    part = next((flag for flag in _IN_PART if args.get(flag)), None)
+    if part is not None:
+        raise ArtefactError(f"{path} is of `dbt {command} --{part}`, which builds only a part", f"{build}.")
+    if _is_unfinished(manifest, results, path):
+        folder = path.with_name("run")
         raise ArtefactError(
-            f"{path} is of `dbt {command}`, which builds nothing", f"run `{artefacts.command('build')}`."
+            f"{path} is older than what dbt wrote into {folder}: its last build was ended, or goes on",
+            f"{build}, and wait for its end.",
         )
     wrong: dict[str, str] = {}
     for id_, status in _statuses(results).items():
@@ -112,12 +145,30 @@ def _trouble(artefacts: Artefacts, manifest: Manifest) -> dict[str, str]:
     return wrong
 
 
-def _stale(artefacts: Artefacts) -> dict[str, str]:
-    """What is wrong with sources, by node; nothing when dbt never looked."""
+def _is_unfinished(manifest: Manifest, results: Mapping[str, object], path: Path) -> bool:
+    """True when a build after that of these results, which are at `path`, did not come to its end.
+
+    dbt writes manifest.json first, then into target/run node by node, and run_results.json last. Of files that were
+    copied without their times, the results are newer than the time that stands in the manifest: they tell nothing.
+    """
+    if manifest.invocation == str(mapping(results.get("metadata")).get("invocation_id") or ""):
+        return False
     try:
-        freshness = read_artefact(artefacts.folder_of_target / "sources.json", "")
-    except ArtefactError:
+        written = path.stat().st_mtime
+        if written >= manifest.generated_at.timestamp():
+            return False
+        return any(file.stat().st_mtime > written for file in path.with_name("run").rglob("*") if file.is_file())
+    except FileNotFoundError:
+        # Somebody is at work there.
+        return True
+
+
+def _stale(artefacts: Artefacts) -> dict[str, str]:
+    """What is wrong with sources, by node; nothing when dbt never looked. Raises ArtefactError."""
+    path = artefacts.folder_of_target / "sources.json"
+    if not path.exists():
         return {}
+    freshness = read_artefact(path, artefacts.command("source freshness"))
     return {id_: _STALE[status] for id_, status in _statuses(freshness).items() if status in _STALE}
 
 

@@ -38,7 +38,8 @@ class Node:
     """A model, seed, snapshot, source or test. `relation` is its name as SQL, quoted as dbt would, None without one.
 
     `columns`: documented name -> data type, "" where dbt knows none; `attached`: the node that a test belongs to;
-    `placed`: it names a schema or database of its own; `contract`: dbt builds just the columns that are documented.
+    `placed`: it names a schema or database of its own; `contract`: dbt builds just the columns that are documented;
+    `access`: private, protected or public, "" for what is no model.
     """
 
     id: str
@@ -59,7 +60,7 @@ class Node:
     schema: str = ""
     placed: bool = False
     contract: bool = False
-    private: bool = False
+    access: str = ""
 
     @property
     def label(self) -> str:
@@ -70,7 +71,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One manifest.json. `generated_at` is aware; `nodes` holds tests too; `disabled` those that dbt leaves out."""
+    """One manifest.json. `generated_at` is aware; `nodes` holds tests too; `disabled` those that dbt leaves out.
+
+    `dbt`: the version that wrote it, (1, 10); (0, 0) when it does not say.
+    """
 
     path: Path
     version: int
@@ -80,6 +84,7 @@ class Manifest:
     generated_at: datetime
     nodes: Mapping[str, Node]
     disabled: tuple[Node, ...]
+    dbt: tuple[int, int] = (0, 0)
 
     def models(self, name: str) -> list[Node]:
         """What `ref()` can mean by that name: models (all their versions), seeds and snapshots of every package."""
@@ -130,7 +135,13 @@ def read_manifest(path: Path, command: str) -> Manifest:
         generated_at=moment(metadata.get("generated_at")) or datetime.fromtimestamp(path.stat().st_mtime, UTC),
         nodes=kept,
         disabled=tuple(_disabled(document)),
+        dbt=_version(metadata.get("dbt_version")),
     )
+
+
+def _version(text: Any) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", str(text))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def newer_model(manifest: Manifest, folders: tuple[Path, ...], project: Path | None = None) -> Path | None:
@@ -224,8 +235,12 @@ def _node(id_: str, raw: Mapping[str, Any]) -> Node:
         schema=text("schema"),
         placed=bool(text("schema", config) or text("database", config)),
         contract=mapping(config.get("contract")).get("enforced") is True,
-        private="private" in (text("access"), text("access", config)),
+        access=_access({text("access"), text("access", config)}) if kind == "model" else "",
     )
+
+
+def _access(said: set[str]) -> str:
+    return next((access for access in ("private", "public") if access in said), "protected")
 
 
 def moment(value: Any) -> datetime | None:

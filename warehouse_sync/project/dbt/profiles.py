@@ -2,7 +2,8 @@
 
 Looked for as dbt does (docs.getdbt.com/docs/core/connect-data-platform/connection-profiles): the named folder,
 $DBT_PROFILES_DIR, the project, the working directory, ~/.dbt. `{{ env_var() }}` is put in after parsing; keys that mean
-nothing to a sync (`threads`, `retries`, …) are passed over. No message shows a value of the file.
+nothing to a sync (`threads`, `retries`, …) are passed over. No message shows a value of the file. Of dbt's variables
+those that begin with DBT_ENGINE_ go before the older names.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warehouse_sync.errors import ConfigError
-from warehouse_sync.project.dbt.project_file import DbtProject, Place, RenderError, read_mapping, render
+from warehouse_sync.errors import ConfigError, Problem
+from warehouse_sync.project.dbt.project_file import (
+    DbtProject,
+    Place,
+    RenderError,
+    UnsetVariable,
+    read_mapping,
+    render,
+    variable,
+)
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.yaml.connections import ProfileChoice
-from warehouse_sync.project.yaml.environment import Expanded
+from warehouse_sync.project.yaml.environment import Expanded, unset_in
 from warehouse_sync.project.yaml.layout import WAREHOUSES, keys_of
 
 FILE = "profiles.yml"
-DIR_VARIABLE, PROFILE_VARIABLE, TARGET_VARIABLE = "DBT_PROFILES_DIR", "DBT_PROFILE", "DBT_TARGET"
 
 _REDSHIFT_PORT = 5439
 _TEXTS = ("password", "pass", "user", "dbname", "database", "schema")
@@ -32,6 +40,10 @@ _Placed = tuple[str, Place]
 
 class ProfileError(Exception):
     """The profile cannot be used; the message is a sentence without values of the file."""
+
+
+class UnsetInProfile(ProfileError):
+    """Which target to use, or of which type it is, depends on a variable that is not set."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,9 @@ class ProfileSearch:
 class Profile:
     """One target; `default` is the one that dbt takes by itself, `places` has all of its type that can be read.
 
-    `settings` are keys of the YAML's `warehouse`; relative paths in them start at `folder`, where dbt is run: the
-    project's folder, or else that of profiles.yml.
+    `varies`: a variable decides about the default. `settings` are keys of the YAML's `warehouse`, `Expanded.unset`
+    where a variable is missing; relative paths in them start at `folder`, where dbt is run: the project's folder, or
+    else that of profiles.yml.
     """
 
     file: Path
@@ -59,6 +72,7 @@ class Profile:
     folder: Path
     settings: Mapping[str, Any]
     places: Mapping[str, Place]
+    varies: bool
 
 
 def read_profile(choice: ProfileChoice, around: ProfileSearch) -> Profile:
@@ -75,19 +89,22 @@ def read_profile(choice: ProfileChoice, around: ProfileSearch) -> Profile:
     if not isinstance(outputs, dict) or not outputs:
         raise ProfileError(f"{file}: the profile `{name}` has no `outputs`")
     outputs = {str(target): output for target, output in outputs.items()}
+    named = str(profiles[name].get("target") or "default")
     try:
-        default = render(str(profiles[name].get("target") or "default"), around.environ)
+        default = render(named, around.environ)
     except RenderError as error:
-        raise ProfileError(f"{file}: {name}.target: {error}") from None
-    target = choice.target or around.environ.get(TARGET_VARIABLE) or default
+        kind = UnsetInProfile if isinstance(error, UnsetVariable) else ProfileError
+        raise kind(f"{file}: {name}.target: {error}") from None
+    target = choice.target or variable("TARGET", around.environ) or default
     output = outputs.get(target)
     if not isinstance(output, dict):
         near = nearest(target, outputs) or f" (there: {', '.join(map(str, outputs))})"
         raise ProfileError(f"{file}: the profile `{name}` has no target `{target}`{near}")
-    where = f"{file}: {name}.outputs.{target}"
-    settings = _settings(_rendered(output, where, around.environ), where)
+    key = f"{name}.outputs.{target}"
+    settings = _settings(_rendered(output, file, key, around.environ), f"{file}: {key}")
     folder = around.project.folder if around.project else file.parent
-    return Profile(file, name, target, default, folder, settings, dict(_places(outputs, output, around.environ)))
+    places = dict(_places(outputs, output, around.environ))
+    return Profile(file, name, target, default, folder, settings, places, default != named)
 
 
 def _places(outputs: Mapping[str, Any], chosen: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[_Placed]:
@@ -114,7 +131,7 @@ def _duckdb_name(path: str) -> str:
 
 
 def _find(choice: ProfileChoice, around: ProfileSearch) -> Path:
-    named = around.environ.get(DIR_VARIABLE)
+    named = variable("PROFILES_DIR", around.environ)
     home = Path(around.home) if around.home else Path.home()
     if choice.profiles_dir is not None:
         places = [choice.profiles_dir]
@@ -131,7 +148,7 @@ def _find(choice: ProfileChoice, around: ProfileSearch) -> Path:
 
 def _profile_name(choice: ProfileChoice, around: ProfileSearch, file: Path, profiles: Mapping[str, Any]) -> str:
     project = around.project.profile if around.project else None
-    name = choice.profile or around.environ.get(PROFILE_VARIABLE) or project
+    name = choice.profile or variable("PROFILE", around.environ) or project
     if name is None:
         # Others hold what YAML's anchors share.
         usable = [name for name, value in profiles.items() if "outputs" in value] or list(profiles)
@@ -144,21 +161,27 @@ def _profile_name(choice: ProfileChoice, around: ProfileSearch, file: Path, prof
     return name
 
 
-def _rendered(value: Any, where: str, environ: Mapping[str, str]) -> Any:
+def _rendered(value: Any, file: Path, key: str, environ: Mapping[str, str]) -> Any:
     """The value with its variables; what came through Jinja may be read as a number or boolean by its key."""
     if isinstance(value, dict):
-        return {str(key): _rendered(item, f"{where}.{key}", environ) for key, item in value.items()}
+        return {str(name): _rendered(item, file, f"{key}.{name}", environ) for name, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(item, f"{where}[{place}]", environ) for place, item in enumerate(value)]
+        return [_rendered(item, file, f"{key}[{place}]", environ) for place, item in enumerate(value)]
     if not isinstance(value, str) or ("{{" not in value and "{%" not in value):
         return value
     try:
         return Expanded(render(value, environ))
+    except UnsetVariable as error:
+        unset = Expanded(value)
+        unset.unset = (Problem(file, 0, 0, key, str(error)),)
+        return unset
     except RenderError as error:
-        raise ProfileError(f"{where}: {error}") from None
+        raise ProfileError(f"{file}: {key}: {error}") from None
 
 
 def _settings(output: Mapping[str, Any], where: str) -> dict[str, Any]:
+    for unset in unset_in(output.get("type")):
+        raise UnsetInProfile(str(unset))
     kind = str(output.get("type", ""))
     if kind not in _MAPPED:
         known = ", ".join(_MAPPED)
@@ -221,4 +244,4 @@ _MAPPED: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
     "redshift": _redshift,
 }
 
-__all__ = ["Profile", "ProfileError", "ProfileSearch", "read_profile"]
+__all__ = ["Profile", "ProfileError", "ProfileSearch", "UnsetInProfile", "read_profile"]

@@ -14,7 +14,7 @@ from warehouse_sync.errors import ConfigError, Problem
 from warehouse_sync.project.yaml import traps
 
 PROJECT_FILE = "dbt_project.yml"
-TARGET_VARIABLE = "DBT_TARGET_PATH"
+PACKAGES = "dbt_packages"
 
 Place = tuple[str, str]
 """A database and a schema; "" for a database that a profile does not name."""
@@ -22,13 +22,17 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class DbtProject:
-    """One dbt project. `folder` and `target` are absolute; `profile` is None when dbt_project.yml names none."""
+    """One dbt project. The paths are absolute; `profile` is None when dbt_project.yml names none.
+
+    `packages`: where `dbt deps` puts packages, each in a folder of its name.
+    """
 
     folder: Path
     name: str
     profile: str | None
     target: Path
     model_paths: tuple[Path, ...]
+    packages: Path
 
     @property
     def manifest(self) -> Path:
@@ -40,12 +44,14 @@ class DbtProject:
 class Targets:
     """dbt's target that manifests have to be of ("" for any), and the one that dbt takes unasked ("": not known).
 
-    `places`: where each target of the profile puts models that name no schema of their own, as far as that is known.
+    `places`: where each target of the profile puts models that name no schema of their own, as far as that is known;
+    `varies`: a variable decides about `default`, which may have been another one when dbt ran.
     """
 
     wanted: str = ""
     default: str = ""
     places: Mapping[str, Place] = field(default_factory=dict)
+    varies: bool = False
 
 
 def find_project(start: Path, environ: Mapping[str, str] | None = None) -> DbtProject | None:
@@ -59,7 +65,7 @@ def find_project(start: Path, environ: Mapping[str, str] | None = None) -> DbtPr
 
 
 def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
-    """The project in that folder. dbt's order for the target folder: $DBT_TARGET_PATH, `target-path`, `target`.
+    """The project in that folder. dbt's order for the target folder: its variable, `target-path`, `target`.
 
     Raises ConfigError: no dbt_project.yml, or it cannot be read.
     """
@@ -75,18 +81,38 @@ def read_project(folder: Path, environ: Mapping[str, str]) -> DbtProject:
         try:
             return str(render(value, environ)).strip()
         except RenderError as error:
-            raise ConfigError([Problem(file, 0, 0, key, str(error))]) from None
+            kind = UnsetInProject if isinstance(error, UnsetVariable) else ConfigError
+            raise kind([Problem(file, 0, 0, key, str(error))]) from None
 
     models = raw.get("model-paths")
     paths = [str(path) for path in models] if isinstance(models, list) else ["models"]
-    target = environ.get(TARGET_VARIABLE) or text("target-path") or "target"
+    target = variable("TARGET_PATH", environ) or text("target-path") or "target"
+    try:
+        packages = text("packages-install-path") or PACKAGES
+    except ConfigError:
+        # Only exposures look there.
+        packages = PACKAGES
     return DbtProject(
         folder=folder,
         name=text("name"),
         profile=text("profile") or None,
         target=Path(os.path.normpath(folder / target)),
         model_paths=tuple(Path(os.path.normpath(folder / path)) for path in paths),
+        packages=Path(os.path.normpath(folder / packages)),
     )
+
+
+def variable(name: str, environ: Mapping[str, str]) -> str:
+    """What dbt finds in its environment under that name: DBT_ENGINE_<name> (1.11), else DBT_<name>; "" for neither."""
+    return environ.get(f"DBT_ENGINE_{name}") or environ.get(f"DBT_{name}") or ""
+
+
+def restricts_access(package: Path) -> bool:
+    """True when the dbt package in that folder has `restrict-access: true`; False when there is none."""
+    try:
+        return read_mapping(package / PROJECT_FILE).get("restrict-access") is True
+    except ConfigError:
+        return False
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -117,6 +143,14 @@ class RenderError(Exception):
     """A `{{ … }}` in one of dbt's files that cannot be put in; the message holds no value."""
 
 
+class UnsetVariable(RenderError):
+    """A variable in one of dbt's files that is not set, and has no default."""
+
+
+class UnsetInProject(ConfigError):
+    """dbt_project.yml holds a variable that is not set."""
+
+
 def render(text: str, environ: Mapping[str, str]) -> str:
     """A scalar of dbt's YAML with `env_var()` put in, as dbt does it: in a Jinja sandbox, after parsing.
 
@@ -131,7 +165,7 @@ def render(text: str, environ: Mapping[str, str]) -> str:
     def env_var(name: str, default: Any = None) -> Any:
         found = environ.get(str(name), default)
         if found is None:
-            raise RenderError(f"the variable `{name}` is not set, and env_var() has no default here")
+            raise UnsetVariable(f"the variable `{name}` is not set, and env_var() has no default here")
         return found
 
     sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
@@ -150,8 +184,12 @@ __all__ = [
     "Place",
     "RenderError",
     "Targets",
+    "UnsetInProject",
+    "UnsetVariable",
     "find_project",
     "read_mapping",
     "read_project",
     "render",
+    "restricts_access",
+    "variable",
 ]

@@ -20,7 +20,7 @@ from warehouse_sync.project.dbt.manifest import (
     newer_model,
     read_manifest,
 )
-from warehouse_sync.project.dbt.project_file import Targets
+from warehouse_sync.project.dbt.project_file import Targets, restricts_access
 from warehouse_sync.project.dbt.target import target_by_place, target_noted
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.relations import Relations, YamlRelations, ref_call
@@ -38,7 +38,7 @@ _HERE = ("duckdb", "postgres", "snowflake")
 class Artefacts:
     """Where dbt's files are, and what they have to be of.
 
-    `folder`: the project's, None when only its artefacts are here; `targets`: dbt's; `warehouse`: the
+    `folder` and `packages`: the project's, None when only its artefacts are here; `targets`: dbt's; `warehouse`: the
     YAML's warehouse type; `manifest_file`: read in place of the one in `folder_of_target`.
     """
 
@@ -48,6 +48,11 @@ class Artefacts:
     targets: Targets = field(default_factory=Targets)
     warehouse: str = ""
     manifest_file: Path | None = None
+    packages: Path | None = None
+
+    def restricts_access(self, package: str) -> bool:
+        """True when a package, as far as it is here, lets others refer to its public models only."""
+        return self.packages is not None and restricts_access(self.packages / package)
 
     def command(self, verb: str = "parse") -> str:
         """The dbt command that writes what is missing."""
@@ -64,12 +69,24 @@ class Artefacts:
     @cached_property
     def made_for(self) -> str:
         """The target that the manifest was made for, "" when that is not known. Raises ArtefactError."""
-        return target_noted(self.manifest, self.targets.default) or target_by_place(self.manifest, self.targets)
+        return self._told(self.manifest)[0]
+
+    def _told(self, manifest: Manifest) -> tuple[str, str]:
+        """A manifest's target, "" when nothing tells it; and what a manifest of another target is said to be."""
+        noted = target_noted(manifest)
+        if noted:
+            return noted, f"was made for target `{noted}`"
+        placed = target_by_place(manifest, self.targets)
+        if placed:
+            return placed, f"has its models where target `{placed}` has them"
+        default = "" if noted is None or self.targets.varies else self.targets.default
+        return default, f"was made for target `{default}`, the profile's own"
 
     @property
     def doubt(self) -> str:
         """What is not known of the manifest and should be; "" when nothing is. Raises ArtefactError."""
-        if self.targets.wanted == self.targets.default or self.made_for:
+        is_default = self.targets.wanted == self.targets.default and not self.targets.varies
+        if is_default or self.made_for:
             return ""
         return (
             f"{self.manifest.path} does not say its target, and here it is `{self.targets.wanted}`: let"
@@ -103,18 +120,14 @@ class Artefacts:
                 f"run `{self.command()}` with a target of this warehouse.",
             )
         wanted = self.targets.wanted
-        noted = target_noted(manifest, self.targets.default)
-        if wanted and noted and noted != wanted:
-            raise ArtefactError(
-                f"{manifest.path} was made for target `{noted}`, and here it is `{wanted}`",
-                f"run `{self.command()}`, or keep a folder for each target (`dbt.target_path`).",
-            )
         # A file that is named by hand only tells columns.
-        placed = "" if noted or self.manifest_file else target_by_place(manifest, self.targets)
-        if placed and placed != wanted:
+        found, said = ("", "") if self.manifest_file else self._told(manifest)
+        if wanted and found and found != wanted:
+            other = f"`{self.command('build')}`, which notes its target"
+            if target_noted(manifest):
+                other = "keep a folder for each target (`dbt.target_path`)"
             raise ArtefactError(
-                f"{manifest.path} has its models where target `{placed}` has them, and here it is `{wanted}`",
-                f"run `{self.command()}`, or `{self.command('build')}`, which notes its target.",
+                f"{manifest.path} {said}, and here it is `{wanted}`", f"run `{self.command()}`, or {other}."
             )
 
 
@@ -164,6 +177,7 @@ def artefacts_of(config: Config, manifest_file: Path | None = None) -> Artefacts
         targets=config.dbt_targets,
         warehouse=config.warehouse.type,
         manifest_file=manifest_file,
+        packages=project.packages if project else None,
     )
 
 

@@ -1,7 +1,8 @@
 """Which of dbt's targets a manifest was made for.
 
-The manifest does not say. run_results.json does when both files are of one invocation; `dbt ls`, `dbt parse` and
-`dbt source freshness` write the manifest alone. Then the schemas tell, where the profile's targets differ in them.
+The manifest does not say. run_results.json does when both files are of one invocation that was asked for a target;
+`dbt ls`, `dbt parse` and `dbt source freshness` write the manifest alone. Then the schemas tell, where the profile's
+targets differ in them; then the profile's own target, unless a variable decides about it: that may be another one now.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from warehouse_sync.project.dbt.project_file import Targets
 _BUILT = ("model", "seed")
 
 
-def target_noted(manifest: Manifest, default: str) -> str:
-    """The target of the invocation that wrote the manifest; "" when its run_results.json is of another one.
+def target_noted(manifest: Manifest) -> str | None:
+    """The target that the invocation which wrote the manifest was asked for (--target, DBT_TARGET).
 
-    dbt notes the target that it was asked for, and nothing when it took the profile's own.
+    "" when it took the profile's own; None when run_results.json is of another invocation.
     """
     try:
         results = read_artefact(manifest.path.with_name("run_results.json"), "")
     except ArtefactError:
-        return ""
+        return None
     same = manifest.invocation and mapping(results.get("metadata")).get("invocation_id") == manifest.invocation
-    return str(mapping(results.get("args")).get("target") or default) if same else ""
+    return str(mapping(results.get("args")).get("target") or "") if same else None
 
 
 def target_by_place(manifest: Manifest, targets: Targets) -> str:
