@@ -118,8 +118,13 @@ def test_github_actions_for_pull_requests(cli: CommandLine, tmp_path: Path) -> N
     (command,) = [step["run"] for step in test["steps"] if step.get("run", "").startswith("warehouse-sync")]
     for folder in ("configs", "models_sql"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    cli.here(*command.split()[1:], "-c", "configs/duckdb.yml").check()
-    assert (tmp_path / "unit-tests.xml").read_bytes().startswith(b"<?xml")
+    config = tmp_path / "configs" / "duckdb.yml"
+    config.write_text(config.read_text().replace("sqlite:///../.warehouse_sync/state.db", "${STATE_URL}"))
+    assert "env" not in test, "the variables of the job `sync` are not set here"
+    for environ in ({}, {"USERPILOT_API_KEY": "", "STATE_URL": ""}):  # a fork gets its secrets empty
+        cli.here(*command.split()[1:], "-c", "configs/duckdb.yml", **environ).check()
+        assert (tmp_path / "unit-tests.xml").read_bytes().startswith(b"<?xml")
+    assert "the variable `STATE_URL` is not set" in cli.here("run", "-c", "configs/duckdb.yml").check(2).err
 
 
 def test_airflow_command(project: Project, installed: Path, imported: Callable[[], Sequence[Any]]) -> None:

@@ -20,7 +20,7 @@ from warehouse_sync.extraction.prepare import Policy, fingerprint_of
 from warehouse_sync.home import empty_spill
 from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.project.config import Config
-from warehouse_sync.project.model import settings_from
+from warehouse_sync.project.model import ModelSettings, settings_from
 from warehouse_sync.project.render import render
 from warehouse_sync.userpilot.client import Client
 from warehouse_sync.userpilot.job import RemoteJob
@@ -35,13 +35,16 @@ def engine_of(config: Config, *, spill: bool = True) -> Engine:
     return Engine(f"{config.engine.memory_limit}B", config.engine.threads, folder)
 
 
-def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping[str, Any] | None = None) -> Policy:
-    """The YAML's rules for extraction; `settings_vars` are the command line's `--vars`."""
+def settings_of(config: Config, environ: Mapping[str, str], given: Mapping[str, Any] | None = None) -> ModelSettings:
+    """What the YAML says of models; `given` are the command line's `--vars`."""
     settings = settings_from(config, environ)
-    if settings_vars:
-        settings = replace(settings, vars={**settings.vars, **settings_vars})
+    return replace(settings, vars={**settings.vars, **(given or {})})
+
+
+def policy_of(config: Config, environ: Mapping[str, str], settings: ModelSettings | None = None) -> Policy:
+    """The YAML's rules for extraction; `settings` are those of `settings_of`, if they are made already."""
     return Policy(
-        settings=settings,
+        settings=settings or settings_of(config, environ),
         limits=BatchLimits(config.batch.max_rows, config.batch.max_bytes),
         max_line=config.batch.max_line,
         property_limits=PropertyLimits(config.limits.max_properties, config.limits.max_name, config.limits.max_value),
@@ -58,6 +61,8 @@ def policy_of(config: Config, environ: Mapping[str, str], settings_vars: Mapping
 def warehouse_of(config: Config, engine: Engine, run_id: int | None = None) -> Warehouse:
     """The YAML's warehouse, opened; its own history shows pipeline and run. Raises WarehouseError."""
     settings = _unwrapped(config.warehouse.model_dump(by_alias=True))
+    if config.dbt_project is not None and config.warehouse.type == "duckdb":
+        settings["folder"] = config.dbt_project.folder
     label = f"warehouse-sync {config.name}" + ("" if run_id is None else f" run {run_id}")
     return open_warehouse(config.warehouse.type, settings, engine, label)
 
@@ -108,4 +113,6 @@ def identity_of(config: Config, policy: Policy, model: Model) -> str | None:
 def dialect_of(config: Config) -> str:
     """sqlglot's name of the warehouse's dialect; empty for one that sqlglot does not know."""
     warehouse = config.warehouse
+    if warehouse.lacks("url"):  # its dialect may well be written, and a variable stand behind it
+        return dialect_of_url(warehouse.unset_text("url"))
     return dialect_of_url(warehouse.url.get_secret_value()) if warehouse.type == "sqlalchemy" else warehouse.type

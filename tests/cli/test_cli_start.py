@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -110,8 +111,13 @@ def test_init_for_every_warehouse_and_region(
 ) -> None:
     from warehouse_sync.project.config import json_schema, load_config
 
-    cli.here("init", "--warehouse", kind, "--region", region, "--no-sample", "--name", "prod").check()
+    err = cli.here("init", "--warehouse", kind, "--region", region, "--no-sample", "--name", "prod").check().err
     path = tmp_path / "configs" / f"{kind}.yml"
+    if kind != "duckdb":
+        assert f"pip install 'warehouse-sync[{kind}]'\n  edit configs/{kind}.yml and models_sql/\n" in err
+        prefix, needed = {"postgres": ("PG", ["PASSWORD"]),
+                          "snowflake": ("SNOWFLAKE_", ["ACCOUNT", "USER", "PRIVATE_KEY_PATH"])}[kind]  # fmt: skip
+        assert re.findall(rf"^  export {prefix}(\w+)=\.\.\.$", err, flags=re.MULTILINE) == needed
     names = ("USERPILOT_API_KEY", "PGPASSWORD", "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER", "SNOWFLAKE_PRIVATE_KEY_PATH")
     config = load_config(path, dict.fromkeys(names, "x"))
     assert (config.name, config.userpilot.endpoint, config.warehouse.type) == ("prod", endpoint, kind)

@@ -251,9 +251,8 @@ def test_no_secret_changes_the_document(tmp_path_factory: pytest.TempPathFactory
     text = other("type: postgres\nhost: h\nuser: u\ndbname: d\npassword: ${PASSWORD}")
     folder = tmp_path_factory.mktemp("secret")
     if not secret.strip():
-        assert problems(folder, text, {"PASSWORD": secret}) == [
-            "warehouse.password: the value of `${PASSWORD}` is empty"
-        ]
+        (found,) = problems(folder, text, {"PASSWORD": secret})
+        assert found.startswith("warehouse.password: the variable `PASSWORD` is set, but empty: set it")
         return
     config = load(folder, text, {"PASSWORD": secret})
     assert isinstance(config.warehouse, PostgresWarehouse)
@@ -552,7 +551,7 @@ private_key_path: "${KEY_FILE:-}"
     assert (config.warehouse.private_key, config.warehouse.private_key_path) == (None, None)
     assert (config.warehouse.role, config.warehouse.port) == (None, None)
     assert problems(tmp_path, text.replace(":-}", "}"), {"PASSWORD": "w", "PEM": "", "ROLE": "r", "PORT": ""}) == [
-        "warehouse.private_key: the value of `${PEM}` is empty",
+        "warehouse.private_key: the variable `PEM` is set, but empty: set it; in CI: does this job have the secret?",
         "warehouse.private_key_path: the variable `KEY_FILE` is not set: set it in the environment, "
         "or give a default with ${KEY_FILE:-…}",
     ]

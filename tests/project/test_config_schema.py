@@ -25,6 +25,13 @@ GOOD = [
     duckdb("delivery: {grace: '{{ env_var(\"GRACE\") }}'}"),
     duckdb("models: {sources: {a: b, c: {d: e}}, refs: {a: b}, vars: {a: [1]}, drift: '${DRIFT}'}"),
     other("type: postgres\nhost: h\nuser: u\ndatabase: d\npass: secret\nport: '${PORT}'"),
+    duckdb("models: {vars: , sources: , refs: , config: , overrides: }\nselectors:\n"),
+    SMALLEST.replace("warehouse.duckdb", "warehouse.duckdb, attach: "),
+    *(duckdb(f"delivery: {{grace: {text}}}") for text in ("2H", "2 Hours", "15M", "1 Week", "'0'", "1H 30Min")),
+    *(duckdb(f"invalid: {{error_above: {text}}}") for text in ("'5'", "100%", "0100.00 %", "33.3%")),
+    duckdb("snapshot: {where: warehouse, schema: s}"),
+    duckdb("snapshot: {where: local, schema: null}"),
+    duckdb("snapshot: {where: '${WHERE}', schema: '${SCHEMA:-}'}"),
 ]
 BAD = [
     duckdb("unknown: 1"),
@@ -33,6 +40,13 @@ BAD = [
     duckdb("batch: {max_bytes: 5XB}"),
     duckdb("delivery: {grace: 1 month}"),
     duckdb("delivery: {grace: 15}"),
+    *(duckdb(f"delivery: {{{key}: {text}}}") for key in ("job_timeout", "time_limit") for text in ("0", "0s", "'0'")),
+    *(duckdb(f"invalid: {{error_above: {text}}}") for text in ("150%", "100.1%", "'1.5'")),
+    duckdb("snapshot: {where: warehouse}"),
+    duckdb("snapshot: {where: warehouse, schema: null}"),
+    duckdb("snapshot: {schema: s}"),
+    duckdb("version: true"),
+    duckdb("version: yes"),
     duckdb("invalid: {stop_above: half}"),
     duckdb("models: {drift: maybe}"),
     duckdb("engine: {threads: '4'}"),
@@ -54,7 +68,7 @@ def test_it_is_a_schema_of_the_dialect_it_names() -> None:
 @pytest.mark.parametrize("text", GOOD)
 def test_it_accepts_what_loads(tmp_path: Path, text: str) -> None:
     jsonschema.Draft202012Validator(json_schema()).validate(yaml.safe_load(text))
-    load(tmp_path, text, {"ROWS": "5", "GRACE": "2m", "DRIFT": "warn", "PORT": "5433"})
+    load(tmp_path, text, {"ROWS": "5", "GRACE": "2m", "DRIFT": "warn", "PORT": "5433", "WHERE": "local"})
 
 
 @pytest.mark.parametrize("text", BAD)

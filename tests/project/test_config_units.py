@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse_sync.project.quantities import (
+    ALLOWANCE_PATTERN,
     DURATION_PATTERN,
     LARGEST,
     LONGEST,
-    SHARE_PATTERN,
     SIZE_PATTERN,
     Allowance,
     UnitError,
@@ -163,5 +163,5 @@ def test_shares_are_exact(percent: int, hundredth: int) -> None:
 def test_an_allowance_reads_back_as_itself(percent: object) -> None:
     allowance = parse_allowance(f"{percent}%")
     assert parse_allowance(str(allowance)) == allowance
-    assert re.search(SHARE_PATTERN, str(allowance))
+    assert re.search(ALLOWANCE_PATTERN, str(allowance))
     assert str(parse_allowance(7)) == "7"

@@ -42,9 +42,10 @@ KEYS = [
     ("event=none", "`event` is missing: one of identify_company, identify_user, page_view, track"),
     (
         "event='identify_usr'",
-        "`event` must be one of identify_company, identify_user, page_view, track (nearest: identify_user)",
+        "`event` must be one of identify_company, identify_user, page_view, track, not `identify_usr` "
+        "(nearest: identify_user)",
     ),
-    ("event='zzz'", "`event` must be one of identify_company, identify_user, page_view, track"),
+    ("event='zzz'", "`event` must be one of identify_company, identify_user, page_view, track, not `zzz`"),
     ("event=1", "`event` must be one of identify_company, identify_user, page_view, track, not a number"),
     ("event='track', uniq_key='id'", "`uniq_key` is not a header key (nearest: unique_key)"),
     ("event='track', Cursor='at'", "`Cursor` is not a header key (nearest: cursor)"),
@@ -63,7 +64,8 @@ KEYS = [
     ("event='identify_user', cursor=''", "`cursor` must not be empty"),
     (
         "event='identify_user', cursor='at', lag='1 parsec'",
-        "`lag` is not a duration: write a number and a unit, such as 500ms, 90s, 15m, 2h or 7 days",
+        "`lag` holds `1 parsec`, which is not a duration: write a number and a unit, such as 500ms, 90s, 15m, 2h or "
+        "7 days",
     ),
     (
         "event='identify_user', cursor='at', lag=1.5",
@@ -123,22 +125,25 @@ KEYS = [
         "event='identify_user', null_cursor='skip'",
         "`null_cursor` needs a `cursor`: without one every run reads all rows",
     ),
-    (f"{TRACK}, null_cursor='keep'", "`null_cursor` must be one of reject, skip, include"),
-    (f"{TRACK}, null_cursor='includ'", "`null_cursor` must be one of reject, skip, include (nearest: include)"),
+    (f"{TRACK}, null_cursor='keep'", "`null_cursor` must be one of reject, skip, include, not `keep`"),
+    (
+        f"{TRACK}, null_cursor='includ'",
+        "`null_cursor` must be one of reject, skip, include, not `includ` (nearest: include)",
+    ),
     (
         f"{TRACK}, null_cursor='include'",
         "`null_cursor` can be include only with a `unique_key`: such rows are read by every run",
     ),
-    (f"{TRACK}, always='yes'", "`always` must be true or false, not text"),
+    (f"{TRACK}, always='yes'", "`always` must be true or false, not `yes`"),
     (f"{TRACK}, full_refresh=1", "`full_refresh` must be true or false, not a number"),
-    (f"{TRACK}, nulls='sent'", "`nulls` must be one of send, omit (nearest: send)"),
-    (f"{TRACK}, nested='jsn'", "`nested` must be one of json, flatten, error (nearest: json)"),
+    (f"{TRACK}, nulls='sent'", "`nulls` must be one of send, omit, not `sent` (nearest: send)"),
+    (f"{TRACK}, nested='jsn'", "`nested` must be one of json, flatten, error, not `jsn` (nearest: json)"),
     (f"{TRACK}, context=true", "`context` is for identify_user only, not for track"),
     ("event='identify_company', context=true", "`context` is for identify_user only, not for identify_company"),
     (
         f"{TRACK}, source='web'",
         "`source` must be one of web-client, backend-http, backend-hubspot, backend-salesforce, backend-segment, "
-        "backend-http-import",
+        "backend-http-import, not `web`",
     ),
     (f"{TRACK}, rename=['a', 'b']", "`rename` must give each column a name: {'old': 'new'}"),
     (f"{TRACK}, rename={{'a': 1}}", "`rename` must give each column a name: {'old': 'new'}"),
@@ -157,13 +162,13 @@ KEYS = [
         "event='identify_user', cursor='at', on_removed='report'",
         "`on_removed` can be report only without a `cursor`: with one, no run sees all rows",
     ),
-    ("event='identify_user', on_removed='delete'", "`on_removed` must be one of ignore, report"),
+    ("event='identify_user', on_removed='delete'", "`on_removed` must be one of ignore, report, not `delete`"),
     (f"{TRACK}, partial=true", "`partial` is for identify_user and identify_company, not for track"),
-    (f"{TRACK}, enabled='maybe'", "`enabled` must be true or false, not text"),
+    (f"{TRACK}, enabled='maybe'", "`enabled` must be true or false, not `maybe`"),
     (f"{TRACK}, tags=['a b']", "`tags` must hold no blanks and commas: --select could not name such a tag"),
     (f"{TRACK}, tags='a,b'", "`tags` must hold no blanks and commas: --select could not name such a tag"),
     (f"{TRACK}, description=['a']", "`description` must be text, not a list"),
-    (f"{TRACK}, meta='x'", "`meta` must be a mapping, not text"),
+    (f"{TRACK}, meta='x'", "`meta` must be a mapping, not `x`"),
 ]
 
 
@@ -233,7 +238,7 @@ FILES = [
     (
         "{{ config(\n  event='track',\n  lagg=1,\n  nulls='x',\n) }}",
         "users.sql:3: config(): `lagg` is not a header key (nearest: lag)\n"
-        "  line 4: config(): `nulls` must be one of send, omit",
+        "  line 4: config(): `nulls` must be one of send, omit, not `x`",
     ),
     (
         "{{ config(event='track',\n  lag=is_incremental() and 1 or 2) }}",

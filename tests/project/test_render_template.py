@@ -18,6 +18,9 @@ HEADER = "{{ config(event='identify_user') }}\n"
 INCREMENTAL = RenderContext(incremental=True, cursor_from="TIMESTAMP '2024-01-01'")
 
 
+REF = "write ref('name'), ref('package', 'name') or ref('name', v=2)."
+
+
 def model(text: str, header: str = HEADER) -> Model:
     return Model(name="users", path=Path("/models/users.sql"), sql=header + text, event=EventType.IDENTIFY_USER)
 
@@ -121,7 +124,7 @@ def test_relations(call: str, found: str) -> None:
             "ref('a', v=2)",
             "ref('a', v=2) is not known\n  add it to the YAML under models.refs: {a.v2: <schema>.a}.",
         ),
-        ("ref('a', w=2)", "Jinja: ref() got an unexpected keyword argument 'w'"),
+        ("ref('a', w=2)", f"Jinja: ref() got an unexpected keyword argument 'w'\n  {REF}"),
     ],
 )
 def test_relations_that_are_not_known(call: str, message: str) -> None:
@@ -182,7 +185,10 @@ MACROS = "dbt's macros are not here: write it in SQL, or build it in dbt and sel
         ),
         ("select {{ 1 + 'a' }}", "2: Jinja: unsupported operand type(s) for +: 'int' and 'str'"),
         ("select {{ 1 // 0 }}", "2: Jinja: ZeroDivisionError in an expression"),
-        ("select {{ var() }}", "2: Jinja: var() missing 1 required positional argument: 'name'"),
+        (
+            "select {{ var() }}",
+            "2: Jinja: var() does not take these arguments\n  write var('name') or var('name', 'default').",
+        ),
         ("select {{ var('a', default=1,\ndefault=2) }}", "3: Jinja: `default` is given twice\n  remove one."),
         ("\n\nselect {{ none }}", "4: an expression is none here\n  write NULL in the SQL, or give var() a default."),
         ("{% macro m(x) %}\n{{ x.y }}\n{% endmacro %}\n{{ m(1) }}", "3: Jinja: 'int object' has no attribute 'y'"),
@@ -193,6 +199,29 @@ MACROS = "dbt's macros are not here: write it in SQL, or build it in dbt and sel
 )  # fmt: skip
 def test_a_fault_names_its_line(text: str, message: str) -> None:
     assert error_of(text) == f"users.sql:{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ source('users') }}", "source() does not take these arguments\n  write source('schema', 'table')."),
+        ("{{ ref() }}", f"ref() does not take these arguments\n  {REF}"),
+        ("{{ ref('a').schema }}", "'str object' has no attribute 'schema'\n  source() and ref() give the table's"),
+        ("{{ '1' | as_number }}", "No filter named 'as_number'.\n  dbt's filters are not here, nor needed"),
+        ("{{ config.get('x') }}", "`config` is a function\n  the header is not read back here"),
+        ("{% source('a', 'b') %}", "Encountered unknown tag 'source'.\n  write it with two braces: {{ source(…) }}."),
+        ("{{ var(\u2018x\u2019) }}", "unexpected char '\u2018' at 43\n  write ' or \" around text"),
+        ("{{ var('x) }}", 'unexpected char "\'" at 43\n  a quote that is not closed, perhaps'),
+        ("{{ var(name: 'x') }}", "expected token ',', got ':'\n  keys are written with `=`"),
+        (
+            "{{ var(name='x', default: 'x') }}",
+            "invalid syntax for function call expression\n  keys are written with `=`",
+        ),
+    ],
+)
+def test_slips_with_a_hint(text: str, message: str) -> None:
+    context = RenderContext(refs={"a": "b.a"})
+    assert error_of(text, context).startswith(f"users.sql:2: Jinja: {message}")
 
 
 @pytest.mark.parametrize(

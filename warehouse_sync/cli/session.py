@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from warehouse_sync.extraction.prepare import Policy
     from warehouse_sync.observe.console import Console
     from warehouse_sync.project.config import Config
-    from warehouse_sync.project.model import BrokenModel
+    from warehouse_sync.project.model import BrokenModel, ModelSettings
     from warehouse_sync.state.store import Store
     from warehouse_sync.values import Model
 
@@ -110,16 +110,12 @@ class Session:
     def config(self) -> Config:
         """The YAML file. Raises ConfigError or UsageError."""
         from warehouse_sync.errors import UsageError
-        from warehouse_sync.project.config import find_config, load_config, load_without_secrets
+        from warehouse_sync.project.config import find_config, load_config
 
         file = find_config(self.flags.config, os.environ)
         if any("\udc80" <= letter <= "\udcff" for letter in str(file.absolute())):
             raise UsageError(f"the path {file.absolute()} is not UTF-8", hint="give its folders other names.")
-        config = (
-            load_config(file, os.environ)
-            if self._unused == ()
-            else load_without_secrets(file, os.environ, self._unused)
-        )
+        config = load_config(file, os.environ, self._unused)
         self.console.scrubber.add(config.secrets())
         return config
 
@@ -132,18 +128,25 @@ class Session:
         self._unused = ("userpilot", *unused)
 
     @cached_property
+    def settings(self) -> ModelSettings:
+        """What the YAML says of models, `--vars` put in."""
+        from warehouse_sync.parts import settings_of
+
+        return settings_of(self.config, os.environ, self._vars())
+
+    @cached_property
     def policy(self) -> Policy:
-        """The YAML's rules for extraction, `--vars` put in."""
+        """The YAML's rules for extraction."""
         from warehouse_sync.parts import policy_of
 
-        return policy_of(self.config, os.environ, self._vars())
+        return policy_of(self.config, os.environ, self.settings)
 
     @cached_property
     def models(self) -> list[Model | BrokenModel]:
         """Every model, broken and disabled ones too."""
         from warehouse_sync.project.model import load_models
 
-        return load_models(self.policy.settings)
+        return load_models(self.settings)
 
     def model(self, name: str) -> Model:
         """The model of that name, enabled or not. Raises UsageError, or the ModelError of a broken one."""
@@ -165,7 +168,9 @@ class Session:
         from warehouse_sync.project.select import SelectionScope, select, unmatched
 
         flags, config = self.flags, self.config
-        around = SelectionScope(config.models.path, flags.state or config.home, config.selectors)
+        # Where a variable of its name is missing, state: and result: ask for --state.
+        home = None if config.lacks("name", "state") or config.state.lacks("dir") else config.home
+        around = SelectionScope(config.models.path, flags.state or home, config.selectors)
         chosen = select(self.models, flags.select, flags.exclude, around)
         idle = unmatched(self.models, flags.select, around) + unmatched(self.models, flags.exclude, around, "excludes")
         for sentence in idle:

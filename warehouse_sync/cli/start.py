@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from warehouse_sync.cli.options import Verb, shared
-from warehouse_sync.cli.session import Session, is_terminal
+from warehouse_sync.cli.session import API_KEY_VARIABLE, Session, is_terminal
 
 if TYPE_CHECKING:
     from warehouse_sync.project.dbt.project_file import DbtProject
@@ -22,6 +23,9 @@ IN_DBT = "userpilot"
 """The folder below a dbt project's own, where nothing is in dbt's way."""
 
 REGIONS = {"us": "https://analytex.userpilot.io", "eu": "https://analytex-eu.userpilot.io"}
+DRIVERS = ("postgres", "snowflake")
+"""Kinds of warehouse whose driver is an extra."""
+
 KINDS = ("duckdb", "postgres", "snowflake", "dbt")
 
 
@@ -76,7 +80,7 @@ def init(session: Session, /, directory: Path | None, no_input: bool, no_sample:
         sample.create(folder / WAREHOUSE)
     for path in [*map(str, files), *([f"{WAREHOUSE} (a sample)"] if with_sample else [])]:
         session.console.event("file_written", f"wrote {folder / path}")
-    session.console.block(_next_steps(wishes))
+    session.console.block(_next_steps(wishes, files))
 
 
 def _wishes(directory: Path | None, asks: bool, *, kind: str | None, region: str | None, name: str | None) -> Wishes:
@@ -103,7 +107,7 @@ def _wishes(directory: Path | None, asks: bool, *, kind: str | None, region: str
     suggested = _plain(project.name if kind == "dbt" and project else directory.absolute().name)
     name = name or _ask(asks, "Name of this pipeline", suggested)
     if name != _plain(name):
-        raise UsageError(f"{name!r} is no name of a pipeline", hint="letters, digits, `_` and `-`, up to 64 of them.")
+        raise UsageError(f"{name!r} is no name of a pipeline", hint="up to 64 of a-z, A-Z, 0-9, `_` and `-`.")
     return Wishes(directory, kind, endpoint, name, project if kind == "dbt" else None)
 
 
@@ -111,10 +115,20 @@ def _ask(asks: bool, question: str, default: str, kind: click.ParamType[str] | N
     return str(click.prompt(question, default=default, type=kind, err=True)) if asks else default
 
 
-def _next_steps(wishes: Wishes) -> str:
+def _next_steps(wishes: Wishes, files: Mapping[Path, str]) -> str:
+    from warehouse_sync.cli.project_files import CONFIG
+    from warehouse_sync.project.yaml.environment import expand
+
     go = "" if wishes.folder == Path() else f"  cd {wishes.folder}\n"
+    if wishes.kind in DRIVERS:
+        config = CONFIG.with_stem(wishes.kind)
+        steps = [f"pip install 'warehouse-sync[{wishes.kind}]'", f"edit {config} and models_sql/"]
+        # Comments show other ways to log in.
+        names = expand(re.sub("#.*", "", files[config]), {}).missing
+        steps += [f"export {name}=..." for name in names if name != API_KEY_VARIABLE]
+        go += "".join(f"  {step}\n" for step in steps)
     text = (
-        f"\nNext:\n{go}  export USERPILOT_API_KEY=...     from the Environment page in Userpilot\n"
+        f"\nNext:\n{go}  export {API_KEY_VARIABLE}=...     from the Environment page in Userpilot\n"
         "  warehouse-sync debug             is everything there?\n"
         "  warehouse-sync test              the unit tests of the models\n"
         "  warehouse-sync plan              what would be sent; sends nothing\n"

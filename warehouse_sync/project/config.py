@@ -6,11 +6,16 @@ file -> document.read_document   values, positions, variables; duplicate keys, Y
      -> settings.Config           pydantic: keys, types, ranges
      -> complaints.complain       its errors, in the user's words, at their line
      -> rules between keys        that no single key can break
+     -> of_models                 the YAML's header keys, the models they are for, selections
+
+A value whose variable is not set, or is empty where an empty text will not do, is judged by nobody. Whether that is an
+error is up to the verb: `load_config` is told which sections it does not use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,13 +34,16 @@ from warehouse_sync.project.yaml.connections import (
     SqlAlchemyWarehouse,
 )
 from warehouse_sync.project.yaml.document import FAULT, Document, KeyPath, dotted, read_document
-from warehouse_sync.project.yaml.environment import STAND_IN, Expanded, missing_variables, secret_variables
+from warehouse_sync.project.yaml.environment import Expanded, secret_variables, unset_in
 from warehouse_sync.project.yaml.fields import Context
 from warehouse_sync.project.yaml.layout import keys_of, kind_of, section_at
 from warehouse_sync.project.yaml.schema import json_schema
-from warehouse_sync.project.yaml.settings import Batch, Config, Job
+from warehouse_sync.project.yaml.settings import Batch, Config, Job, Models, State
 
 CONFIG_VARIABLE = "WAREHOUSE_SYNC_CONFIG"
+
+ROOT_FILE = "warehouse_sync"
+"""Name of a YAML file that stands in the project's root, where `../` leads out of the project."""
 
 # Known from the first day, so that nobody hunts for a typing error in a key of the manual.
 NOT_BUILT = ("privacy", "freshness", "notify", "metrics", "row_log")
@@ -44,10 +52,12 @@ _NOT_BUILT = "is not built yet in this version: leave it out"
 _AnySection = TypeVar("_AnySection", bound=Section)
 
 
-def load_config(path: Path, environ: Mapping[str, str]) -> Config:
+def load_config(path: Path, environ: Mapping[str, str], unused: Collection[str] | None = ()) -> Config:
     """Read the YAML file at `path` with the variables of `environ`.
 
     A file of a newer version gets only that one problem: its other keys would be judged by the wrong rules.
+    In the sections `unused` (None: in all of them) a missing variable is no problem of the file; a key that holds one
+    is a ConfigError when it is read.
 
     Raises:
         ConfigError: with every problem of the file, sorted by line; none shows a secret or the value of a variable.
@@ -57,42 +67,18 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     config = None
     if document.value is not FAULT:
         config = _validated(document, Context(file.parent.resolve(), environ.get("HOME")), environ)
-    if config is None or document.problems:
-        raise ConfigError(document.problems)
+    missing = [
+        problem
+        for key, problems in document.unset.items()
+        if unused is not None and not set(key[:1]) & set(unused)
+        for problem in problems
+    ]
+    if config is None or document.problems or missing:
+        raise ConfigError([*document.problems, *missing])
     config._file = file
     config._positions = document.positions()
     config._more_secrets = tuple(SecretStr(text) for text in secret_variables(environ))
     return config
-
-
-def load_without_secrets(path: Path, environ: Mapping[str, str], unused: Sequence[str] | None = None) -> Config:
-    """The same for a verb that does not use the sections `unused` (None: asks neither warehouse nor API).
-
-    Variables that only stand there and are not set are no problem. What is not in the YAML is in dbt's profile, and
-    counts as `warehouse`. Raises ConfigError as `load_config` does, when there is any other problem.
-    """
-    first: ConfigError | None = None
-    known = dict(environ)
-    while True:
-        try:
-            return load_config(path, known)
-        except ConfigError as error:
-            first = first or error
-            missing = _missing_in(error, path, unused) - known.keys()
-            if not missing:
-                raise first from None
-            known.update(dict.fromkeys(missing, STAND_IN))
-
-
-def _missing_in(error: ConfigError, path: Path, unused: Sequence[str] | None) -> frozenset[str]:
-    """The variables that are not set, and that no other section needs."""
-    if unused is None:
-        return missing_variables(str(error))
-    texts = {True: "", False: ""}
-    for problem in error.problems:
-        section = problem.key.partition(".")[0] if problem.path == path else "warehouse"
-        texts[section in unused] += f"{problem}\n"
-    return missing_variables(texts[True]) - missing_variables(texts[False])
 
 
 def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
@@ -108,7 +94,7 @@ def find_config(option: Path | None, environ: Mapping[str, str]) -> Path:
                 return chosen
             what = "is a folder, not a file" if chosen.is_dir() else "does not exist"
             raise UsageError(f"{chosen} ({origin}) {what}", hint="name the YAML file: --config configs/prod.yml")
-    here = [Path(f"warehouse_sync.{ending}") for ending in ("yml", "yaml")]
+    here = [Path(f"{ROOT_FILE}.{ending}") for ending in ("yml", "yaml")]
     for place in (here, sorted([*Path("configs").glob("*.yml"), *Path("configs").glob("*.yaml")])):
         files = [file for file in place if file.is_file()]
         if len(files) == 1:
@@ -139,6 +125,7 @@ def _validated(document: Document, context: Context, environ: Mapping[str, str])
     version = raw.get("version")
     if isinstance(version, int) and not isinstance(version, bool) and version > 1:
         document.problems.clear()
+        document.unset.clear()
         document.report(
             ("version",), f"this file needs a newer warehouse-sync: version {version}, and this one reads 1"
         )
@@ -150,18 +137,60 @@ def _validated(document: Document, context: Context, environ: Mapping[str, str])
             raw[key] = {}
     project = dbt_config.project_of(document, context, environ)
     targets = dbt_config.put_in_profile(document, context, environ, project)
-    config = None
-    try:
-        config = Config.model_validate(raw, context=context)
+    config = _checked(document, context)
+    if config is not None:
         config._dbt_project, config._dbt_targets = project, targets
-    except ValidationError as error:
-        complain(error, document)
-    wrong = {problem.key for problem in document.problems}
-    of_config = (*dbt_config.rules(config), *_snapshot_rules(config)) if config else ()
-    for path, message in (*_sizes(document, wrong), *credentials(raw), *of_config):
+    wrong = {problem.key for problem in document.problems} | {dotted(path) for path in document.unset}
+    of_config = (*_known(dbt_config.rules(config)), *_known(_snapshot_rules(config))) if config else ()
+    of_file = (*_sizes(document, wrong), *credentials(raw), *_model_rules(raw, context), *_places(document))
+    for path, message in (*of_file, *of_config):
         if dotted(path) not in wrong and not document.covers(path):
             document.report(path, message, at_key=True)
     return config
+
+
+def _checked(document: Document, context: Context) -> Config | None:
+    """The values in their types; None where one is wrong. Each round takes empty variables for missing ones."""
+    while True:
+        warehouse, found = document.value.get("warehouse"), len(document.unset)
+        if isinstance(warehouse, dict) and any(unset_in(warehouse.get("type"))):
+            # Which keys it can have is not known.
+            document.value["warehouse"] = warehouse["type"]
+        try:
+            return Config.model_validate(document.value, context=context)
+        except ValidationError as error:
+            complain(error, document)
+        if document.problems or len(document.unset) == found:
+            return None
+
+
+def _model_rules(raw: dict[str, Any], context: Context) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong in the sections that speak of models. Jinja and the models' folder are looked at only for those."""
+    models = raw.get("models")
+    if raw.get("selectors") or (isinstance(models, dict) and (models.get("config") or models.get("overrides"))):
+        from warehouse_sync.project import of_models
+
+        yield from of_models.rules(raw, context)
+
+
+def _places(document: Document) -> Iterator[tuple[KeyPath, str]]:
+    """In the project's root no place may be left to its default: projects side by side would share one state store."""
+    if document.file.stem != ROOT_FILE:
+        return
+    of: tuple[tuple[str, type[Section], str], ...] = (
+        ("models", Models, "path"), ("state", State, "url"), ("state", State, "dir"),
+    )  # fmt: skip
+    for section, kind, key in of:
+        if (section, key) not in document.keys:
+            default = kind.model_fields[key].default
+            inside = default.replace("../", "")
+            yield (section, key), f"give it here, `{key}: {inside}`: left out it is {default}, outside of this folder"
+
+
+def _known(rules: Iterator[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:
+    """What rules find, as far as the variables that they ask for are there."""
+    with suppress(ConfigError):
+        yield from rules
 
 
 def _take_out_later_keys(document: Document, raw: dict[str, Any]) -> None:
@@ -219,9 +248,10 @@ def credentials(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     if warehouse_type(raw) != "snowflake":
         return
     given = {key: value for key, value in raw["warehouse"].items() if not _is_blank(value)}
-    authenticator = str(given.get("authenticator", "")).lower()
+    unset = {key for key, value in given.items() if any(unset_in(value))}
+    authenticator = "unset" if "authenticator" in unset else str(given.get("authenticator", "")).lower()
     above = "warehouse"
-    if "user" not in given and not authenticator.startswith(("oauth", "workload")):
+    if "user" not in given and not authenticator.startswith(("oauth", "workload", "unset")):
         yield (above, "user"), "required, but missing"
     if "private_key" in given and "private_key_path" in given:
         yield (above, "private_key_path"), "stands beside `private_key`: give one of them"
@@ -231,7 +261,7 @@ def credentials(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield (above, "token"), "needs `authenticator`: oauth or programmatic_access_token"
     if not authenticator and not given.keys() & {"password", "private_key", "private_key_path", "token"}:
         yield (above,), "no way to log in: give `private_key_path`, `private_key`, `password` or `token`"
-    if given.get("protocol") == "http" and not places.is_loopback(str(given.get("host", ""))):
+    if given.get("protocol") == "http" and "host" not in unset and not places.is_loopback(str(given.get("host", ""))):
         yield (above, "protocol"), "plain http is only for a host on this machine (127.0.0.1, localhost)"
 
 
@@ -242,5 +272,4 @@ def _is_blank(value: Any) -> bool:
 __all__ = [
     "CONFIG_VARIABLE", "NOT_BUILT", "Allowance", "Config", "DuckDBWarehouse", "PostgresWarehouse", "SnowflakeWarehouse",
     "SqlAlchemyWarehouse", "find_config", "json_schema", "load_config",
-    "load_without_secrets",
 ]  # fmt: skip

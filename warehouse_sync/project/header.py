@@ -7,6 +7,7 @@ by key, every other key is replaced. A key set to null counts as not given. A de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,13 @@ from jinja2 import Undefined
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.names import nearest
-from warehouse_sync.project.quantities import parse_duration
+from warehouse_sync.project.quantities import UnitError, parse_duration
 from warehouse_sync.project.template import HeaderCall, HeaderRead, RenderContext, evaluate, header_call
+from warehouse_sync.project.yaml.environment import Expanded
 from warehouse_sync.project.yaml.settings import Source
 from warehouse_sync.values import EventType, Model
+
+_SHORT = re.compile(r"[\w .:%/+-]{1,30}")
 
 DEFAULT_KEYS = {EventType.IDENTIFY_COMPANY: "company_id", EventType.IDENTIFY_USER: "user_id"}
 """What makes a profile the same profile next time, unless the header says otherwise."""
@@ -244,8 +248,8 @@ def _flag(value: Any) -> bool:
 def _one_of(*allowed: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
-            close = nearest(value, allowed) if isinstance(value, str) else f", not {_kind(value)}"
-            raise ValueError(f"must be one of {', '.join(allowed)}{close}")
+            close = nearest(value, allowed) if isinstance(value, str) else ""
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {_kind(value)}{close}")
         return value
 
     return parse
@@ -258,7 +262,10 @@ def _event(value: Any) -> EventType:
 def _distance(value: Any) -> timedelta | int:
     """A whole number (integer cursors) or a duration (dates and timestamps)."""
     if isinstance(value, str) and not value.strip().isdecimal():
-        return parse_duration(value)
+        try:
+            return parse_duration(value)
+        except UnitError as error:
+            raise ValueError(f"holds {_kind(value)}, which {error}") from None
     if isinstance(value, bool) or not isinstance(value, int | str | timedelta):
         raise ValueError(f"must be a duration such as 15m or 7 days, or a whole number, not {_kind(value)}")
     if isinstance(value, timedelta):
@@ -318,8 +325,11 @@ def _refuse_twins(names: Iterable[str], what: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in the user's words; never the value."""
-    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "text", dict: "a mapping", list: "a list"}
+    """What a value is, in the user's words: a short text as it is written, unless a variable of the YAML held it."""
+    if isinstance(value, str) and _SHORT.fullmatch(value) and not isinstance(value, Expanded):
+        return f"`{value}`"
+    kinds = {bool: "a boolean", int: "a number", float: "a number", dict: "a mapping", list: "a list"}
+    kinds |= {str: "text", Expanded: "the value of a variable"}
     return kinds.get(type(value), "this kind of value")
 
 

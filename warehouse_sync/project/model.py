@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConfigError, ModelError, Problem
 from warehouse_sync.project.dbt.relations import relations_of
-from warehouse_sync.project.header import MergedHeader, build, check_level, merge, read_header
-from warehouse_sync.project.names import nearest
+from warehouse_sync.project.header import MergedHeader, build, merge, read_header
 from warehouse_sync.project.relations import Relations
 from warehouse_sync.project.template import RenderContext, header_call
+from warehouse_sync.project.yaml.environment import unset_in
 from warehouse_sync.values import EventType, Model
 
 if TYPE_CHECKING:
@@ -73,24 +73,29 @@ def load_models(settings: ModelSettings) -> list[Model | BrokenModel]:
     """Every model below `settings.path`, in the order of their names; disabled ones are among them.
 
     `*.sql` files are models, except those whose name begins with `_` or `.` and those in a folder `tests` or `.…`.
-    Raises ConfigError for what the YAML says wrongly: no such folder, faults in `models.config` and
-    `models.overrides`, an override for a model that does not exist.
+    Raises ConfigError: no such folder, none that can be read, no model file in it, or a variable that `models.config`
+    or `models.overrides` holds is missing. What they say is checked with the YAML.
     """
-    problems = _check_settings(settings)
-    if not settings.path.is_dir():
-        problems.append(_problem(settings, "models.path", f"there is no folder {settings.path}"))
-        raise ConfigError(problems)
-    if not os.access(settings.path, os.R_OK | os.X_OK):
-        problems.append(_problem(settings, "models.path", f"this user may not read the folder {settings.path}"))
-        raise ConfigError(problems)
-    loaded = [_load(path, settings) for path in _files(settings.path)]
-    names = [model.name for model in loaded]
-    for name in settings.overrides:
-        if name not in names:
-            problems.append(_problem(settings, f"{_OVERRIDES}.{name}", f"there is no such model{nearest(name, names)}"))
+    folder = settings.path
+    wrong = ""
+    if not folder.is_dir():
+        wrong = f"{folder} is a file: name its folder" if folder.is_file() else f"there is no folder {folder}"
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        wrong = f"this user may not read the folder {folder}"
+    files = [] if wrong else list(_files(folder))
+    if not wrong and not files:
+        wrong = f"there is no model file (*.sql) in {folder}: is this the folder, and is it mounted?"
+    problems = [_problem(settings, "models.path", wrong)] if wrong else []
+    problems += unset_in([settings.defaults, settings.overrides])
     if problems:
         raise ConfigError(problems)
+    loaded = [_load(path, settings) for path in files]
     return sorted(_refuse_rivals(_refuse_same_names(loaded)), key=lambda model: (model.name, model.path))
+
+
+def model_names(folder: Path) -> list[str]:
+    """The names of the models below a folder, none of a folder that cannot be read."""
+    return [path.stem for path in _files(folder)] if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) else []
 
 
 def settings_from(config: Config, environ: Mapping[str, str]) -> ModelSettings:
@@ -130,7 +135,7 @@ def _load(path: Path, settings: ModelSettings) -> Model | BrokenModel:
     try:
         if _NAME.fullmatch(name) is None:
             raise ModelError(
-                "a model's name, which is its file's, is up to 100 letters, digits, `_`, `-` and `.`",
+                "a model's name, which is its file's, is up to 100 letters (a-z, A-Z), digits, `_`, `-` and `.`",
                 path=path,
                 hint="rename the file; one that is no model has a name that begins with `_`.",
             )
@@ -159,16 +164,6 @@ def _read(path: Path) -> str:
     if not text.strip():
         raise ModelError("is empty", path=path, hint="write {{ config(event='…') }} and a SELECT, or remove the file.")
     return text
-
-
-def _check_settings(settings: ModelSettings) -> list[Problem]:
-    """Faults in the YAML's defaults and overrides, found before any model is blamed for them."""
-    levels = [
-        (_DEFAULTS, settings.defaults),
-        *((f"{_OVERRIDES}.{name}", raw) for name, raw in settings.overrides.items()),
-    ]
-    faults = [fault for origin, raw in levels for fault in check_level(raw, origin)[1]]
-    return [_problem(settings, f"{fault.origin}.{fault.key}", fault.message) for fault in faults]
 
 
 def _problem(settings: ModelSettings, key: str, message: str) -> Problem:

@@ -42,11 +42,15 @@ _BYTES = {name.lower(): size for name, size in _SIZE_UNITS}
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION_PART = rf"({_NUMBER})\s*([A-Za-z]+)"
-# Longest first, and without (?i): the same text is a pattern of the JSON Schema, whose dialect has no flags.
-_UNIT_WORDS = "|".join(sorted(_MICROSECONDS, key=len, reverse=True))
-DURATION_PATTERN = rf"^\s*{_NUMBER}\s*(?:{_UNIT_WORDS})(?:\s*{_NUMBER}\s*(?:{_UNIT_WORDS}))*\s*$"
+# Patterns of the JSON Schema, whose dialect has no flags: upper case is spelled out. Longest units first.
+_UNIT_WORDS = "|".join(
+    "".join(f"[{letter.upper()}{letter}]" for letter in unit) for unit in sorted(_MICROSECONDS, key=len, reverse=True)
+)
+_DURATION = rf"{_NUMBER}\s*(?:{_UNIT_WORDS})(?:\s*{_NUMBER}\s*(?:{_UNIT_WORDS}))*"
+DURATION_PATTERN = rf"^\s*(?:0|{_DURATION})\s*$"
+POSITIVE_DURATION_PATTERN = rf"^(?=.*[1-9])\s*{_DURATION}\s*$"
 SIZE_PATTERN = rf"^\s*{_NUMBER}\s*(?:[KkMmGgTt][Ii]?)?[Bb]\s*$"
-SHARE_PATTERN = rf"^\s*{_NUMBER}\s*%\s*$"
+ALLOWANCE_PATTERN = r"^\s*(?:[0-9]{1,18}|0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?)\s*%)\s*$"
 
 _DURATION_HINT = "write a number and a unit, such as 500ms, 90s, 15m, 2h or 7 days"
 _SIZE_HINT = "write a number and a unit, such as 1MB, 40MB or 2GiB"
@@ -164,7 +168,7 @@ def parse_allowance(value: int | str) -> Allowance:
     text = value.strip()
     if re.fullmatch("[0-9]+", text) and len(text) < 19:
         return Allowance(rows=int(text))
-    if not re.fullmatch(SHARE_PATTERN, text):
+    if not re.fullmatch(rf"{_NUMBER}\s*%", text):
         raise UnitError(f"is neither a number of rows nor a share: {_SHARE_HINT}")
     share = Decimal(text.rstrip("% ")) / 100
     if share > 1:

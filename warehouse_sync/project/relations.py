@@ -9,6 +9,7 @@ from typing import Protocol
 
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.names import nearest
+from warehouse_sync.project.yaml.environment import unset_in
 
 _SIMPLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
@@ -44,6 +45,7 @@ class YamlRelations:
                 hint=f"add it to the YAML under models.sources: {{{schema}: {{{table}: <schema>.{table}}}}}.",
             )
         tables = self.sources[schema]
+        _refuse_unset(call, tables if isinstance(tables, str) else tables.get(table))
         hint = f"add it to the YAML under models.sources.{schema}: {{{table}: <schema>.{table}}}."
         if isinstance(tables, str):
             if _SIMPLE_NAME.fullmatch(table) is None:
@@ -58,6 +60,7 @@ class YamlRelations:
         name = f"{name}.v{version}" if version else name
         for known in (f"{package}.{name}", name) if package else (name,):
             if known in self.refs:
+                _refuse_unset(ref_call(name, package, None), self.refs[known])
                 return self.refs[known]
         return None
 
@@ -72,6 +75,11 @@ class YamlRelations:
             f"{call} is not known{nearest(key, self.refs)}",
             hint=f"add it to the YAML under models.refs: {{{key}: <schema>.{name}}}.",
         )
+
+
+def _refuse_unset(call: str, relation: str | None) -> None:
+    for unset in unset_in(relation):
+        raise ModelError(f"{call}: {unset.message}")
 
 
 def ref_call(name: str, package: str | None, version: str | None) -> str:

@@ -31,7 +31,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from warehouse_sync.errors import ModelError
 from warehouse_sync.project.names import nearest
 from warehouse_sync.project.relations import Relations, YamlRelations
-from warehouse_sync.project.yaml.environment import SECRET_PREFIXES
+from warehouse_sync.project.yaml.environment import SECRET_PREFIXES, unset_in
 
 FUNCTIONS = ("config", "var", "env_var", "source", "ref", "is_incremental", "cursor_from")
 """What a template may call."""
@@ -52,11 +52,33 @@ _UNDEFINED_HINTS = {
     **dict.fromkeys(("adapter", "graph", "load_result", "run_query"), _ASKS),
     **dict.fromkeys(("dbt", "dbt_utils", "dbt_date", "api", "exceptions"), _MACROS),
 }
+_QUOTE = "a quote that is not closed, perhaps: text stands in ' or \" on both sides."
+_EQUALS = "keys are written with `=`: config(event='identify_user', tags=['daily'])."
+_NAME_ONLY = "source() and ref() give the table's full name, as text: there is nothing to ask it for."
+_NO_FILTERS = (
+    "dbt's filters are not here, nor needed: `'5'` and `'true'` are read as their key wants them; in SQL, CAST."
+)
+_FORMS = {
+    "var": "var('name') or var('name', 'default')",
+    "env_var": "env_var('NAME') or env_var('NAME', 'default')",
+    "source": "source('schema', 'table')",
+    "ref": "ref('name'), ref('package', 'name') or ref('name', v=2)",
+    "is_incremental": "is_incremental()",
+    "cursor_from": "cursor_from()",
+}
+_CALL = re.compile(r"_Functions\.([a-z_]+)\(\)")
 _RAW = "what is SQL, and not Jinja, stands between {% raw %} and {% endraw %} where it holds `{{`, `{%` or `{#`."
 _SYNTAX_HINTS = {
     "end of comment": _RAW,
     "tag name expected": _RAW,
+    **{f"unexpected char {quote!r}": "write ' or \" around text: this is a quote of prose." for quote in "‘’‚“”„«»"},
+    **dict.fromkeys(('unexpected char "\'"', "unexpected char '\"'"), _QUOTE),
     "unexpected char ": _RAW,
+    "expected token ',', got ':'": _EQUALS,
+    "syntax for function call": _EQUALS,
+    "'str object' has no attribute": _NAME_ONLY,
+    "No filter named 'as_": _NO_FILTERS,
+    **{f"unknown tag '{name}'": f"write it with two braces: {{{{ {name}(…) }}}}." for name in FUNCTIONS},
     "'end of print statement'": _RAW,
     "unknown tag 'snapshot'": "a model is one query: dbt builds the snapshot, and ref() names it.",
     "unknown tag 'test'": "a model is one query: its tests are in YAML files in `tests/`.",
@@ -219,7 +241,12 @@ def _explain(error: Exception) -> tuple[str, str]:
         message = str(error.message)
         return message, next((hint for words, hint in _SYNTAX_HINTS.items() if words in message), "")
     if isinstance(error, TypeError | OverflowError):
-        return str(error).replace("_Functions.", ""), ""
+        message, call = str(error).replace("_Functions.", ""), _CALL.search(str(error))
+        if call is None:
+            return message, ""
+        # Python counts an argument that no template gives.
+        what = f"{call[1]}() does not take these arguments" if "positional" in message else message
+        return what, f"write {_FORMS[call[1]]}."
     return f"{type(error).__name__} in an expression", ""
 
 
@@ -243,6 +270,8 @@ class _Functions:
 
     def var(self, name: str, default: Any = _MISSING) -> Any:
         if name in self._context.vars:
+            for unset in unset_in(self._context.vars[name]):
+                raise ModelError(f"var('{name}'): {unset.message}", hint=f"or pass it: --vars '{{{name}: …}}'")
             return self._context.vars[name]
         if default is not _MISSING:
             return default
@@ -329,6 +358,8 @@ def _refuse(node: nodes.Node, parents: tuple[nodes.Node, ...], path: Path) -> No
         fail(f"Jinja: `{node.name}` is the name of a function", "choose another name.")
     if not (isinstance(parents[-1], nodes.Call) and parents[-1].node is node):
         # `{% if is_incremental %}` would always be true.
+        if node.name == "config" and isinstance(parents[-1], nodes.Getattr):
+            fail("Jinja: `config` is a function", "the header is not read back here: write the value, or use var().")
         fail(f"Jinja: `{node.name}` is a function", f"call it: {node.name}(…).")
 
 

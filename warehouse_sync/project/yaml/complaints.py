@@ -24,6 +24,7 @@ from warehouse_sync.project.yaml.settings import SCHEMA_TAG, TABLES_TAG
 _TAGS = {*WAREHOUSES, SCHEMA_TAG, TABLES_TAG}
 
 _MAPPING = "a mapping (lines of `key: value`)"
+_SELECTORS = "; unlike dbt's, a selection is a name and what --select takes: `nightly: 'tag:daily event:track'`"
 _EXPECTED = {
     "string_type": "text",
     "is_instance_of": "text",
@@ -72,10 +73,10 @@ _OTHER_TYPES = {
 
 
 def complain(error: ValidationError, document: Document) -> None:
-    """Add every error to the document's problems, unless its place has one already."""
+    """Add every error to the document's problems, unless its place has one already, or its variable is empty."""
     for details in error.errors(include_url=False, include_input=False):
         path = _path(details["loc"], document.value)
-        if document.covers(path):
+        if document.covers(path) or document.is_empty(path):
             continue
         if details["type"] == "missing":
             _missing(path, document)
@@ -105,11 +106,13 @@ def _missing(path: KeyPath, document: Document) -> None:
 
 
 def _untyped(path: KeyPath, document: Document, *, invalid: bool) -> None:
-    """`warehouse` without a type, or with one that does not exist."""
+    """`warehouse` that is no mapping, without a type, or with one that does not exist."""
     inner = (*path, "type")
-    if not invalid:
+    if not isinstance(document.nodes.get(path), yaml.MappingNode):
+        document.report(path, _mistyped(path, document, _MAPPING))
+    elif not invalid:
         _missing(inner, document)
-    elif not document.covers(inner):
+    elif not document.covers(inner) and not document.is_empty(inner):
         types = ", ".join(WAREHOUSES)
         written = str(document.value["warehouse"]["type"])
         near = f" (nearest: {_OTHER_TYPES[written]})" if written in _OTHER_TYPES else nearest(written, WAREHOUSES)
@@ -177,10 +180,11 @@ def _subject(path: KeyPath, document: Document) -> str:
 def _mistyped(path: KeyPath, document: Document, expected: str) -> str:
     """A value of another type than its key's, with what YAML made of it."""
     node = document.nodes.get(path)
+    form = _SELECTORS if path[0] == "selectors" else ""
     if isinstance(node, yaml.MappingNode):
-        return f"must be {expected}, not a mapping"
+        return f"must be {expected}, not a mapping{form}"
     if not isinstance(node, yaml.ScalarNode):
-        return f"must be {expected}, not a list"
+        return f"must be {expected}, not a list{form}"
     kind = node.tag.rpartition(":")[2]
     if kind == "null":
         return f"must be {expected}, not null" if node.value else f"has no value: must be {expected}"

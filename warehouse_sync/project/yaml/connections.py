@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,13 +13,19 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     SecretStr,
+    Tag,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
+from warehouse_sync.errors import ConfigError
 from warehouse_sync.project import places, quantities
+from warehouse_sync.project.yaml.environment import Expanded
 from warehouse_sync.project.yaml.fields import (
     Count,
     CountOrZero,
@@ -57,11 +63,46 @@ StatementTimeout = Annotated[PositiveDuration, AfterValidator(_within_a_week)]
 
 
 class Section(BaseModel):
-    """What every section has in common: frozen, strict, no unknown keys, and nothing of the input in an error."""
+    """What every section has in common: frozen, strict, no unknown keys, and nothing of the input in an error.
+
+    A key whose variable is missing is judged by nobody, and has no value: reading it is a ConfigError that says so.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True
     )
+
+    _unset: dict[str, Expanded] = PrivateAttr(default_factory=dict)
+
+    def lacks(self, *names: str) -> bool:
+        """True when one of these keys is there, and a variable of its value is missing."""
+        return any(name in self._unset for name in names)
+
+    def unset_text(self, name: str) -> str:
+        """What stands at such a key, with the reference to the missing variable as it is written; "" for any other."""
+        return str(self._unset.get(name, ""))
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _judge_no_unset(cls, value: Any, judge: ValidatorFunctionWrapHandler) -> Any:
+        return value if isinstance(value, Expanded) and value.unset else judge(value)
+
+    @model_validator(mode="after")
+    def _keep_no_unset(self) -> Section:
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Expanded) and value.unset:
+                self._unset[name] = value
+                del self.__dict__[name]
+        return self
+
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what is not there: a key without its variable, or one of pydantic's own names."""
+            private = object.__getattribute__(self, "__pydantic_private__") or {}
+            if name in private.get("_unset", {}):
+                raise ConfigError(private["_unset"][name].unset)
+            return super().__getattr__(name)
 
 
 class Attach(Section):
@@ -78,7 +119,7 @@ class Attach(Section):
 
     @model_validator(mode="after")
     def _from_the_file(self, info: ValidationInfo) -> Attach:
-        if self.type in (None, "duckdb", "sqlite"):
+        if not self.lacks("type", "path") and self.type in (None, "duckdb", "sqlite"):
             context = context_of(info)
             path = places.resolve_duckdb(self.path.get_secret_value(), context.folder, context.home)
             # Frozen for everybody else; a validator may finish what it builds.
@@ -101,10 +142,13 @@ class DuckDBWarehouse(Section):
     @model_validator(mode="after")
     def _token_out_of_the_path(self) -> DuckDBWarehouse:
         """dbt-duckdb takes MotherDuck's token inside the path; a path may be shown, a token may not."""
+        if self.lacks("path"):
+            return self
         path, token = places.split_motherduck_token(self.path)
         if token:
             object.__setattr__(self, "path", path)
-            object.__setattr__(self, "token", self.token or SecretStr(token))
+            if not self.lacks("token"):
+                object.__setattr__(self, "token", self.token or SecretStr(token))
         return self
 
 
@@ -221,6 +265,15 @@ class DbtWarehouse(Section):
     """Which target of profiles.yml."""
 
 
+def _type_of(value: Any) -> Any:
+    """The text of `type`. Said by a function: pydantic refuses a key by name that `Section` looks at."""
+    return value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+
+
 Warehouse = Annotated[
-    DuckDBWarehouse | SnowflakeWarehouse | PostgresWarehouse | SqlAlchemyWarehouse, Discriminator("type")
+    Annotated[DuckDBWarehouse, Tag("duckdb")]
+    | Annotated[SnowflakeWarehouse, Tag("snowflake")]
+    | Annotated[PostgresWarehouse, Tag("postgres")]
+    | Annotated[SqlAlchemyWarehouse, Tag("sqlalchemy")],
+    Discriminator(_type_of),
 ]

@@ -7,7 +7,7 @@ takes the last of two equal keys in silence, and would turn dates into objects t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import yaml
 
 from warehouse_sync.errors import ConfigError, Problem
 from warehouse_sync.project.yaml import traps
-from warehouse_sync.project.yaml.environment import REFERENCE, SECRET_PREFIXES, expand
+from warehouse_sync.project.yaml.environment import REFERENCE, SECRET_PREFIXES, Expanded, expand, not_set, set_but_empty
 
 KeyPath = tuple[str | int, ...]
 
@@ -27,6 +27,7 @@ _CONNECTIONS = ("warehouse", "userpilot", "state")
 _MOST_NODES = 20_000
 _DEEPEST = 50
 _SHOWN = 40
+_NO_TEXT = "no text: it is no YAML file, or it is saved as UTF-16: save it as UTF-8"
 _LOOKS_SECRET = re.compile("@|token|pass|secret|key=", re.IGNORECASE)
 
 
@@ -61,13 +62,18 @@ def dotted(path: KeyPath) -> str:
 
 @dataclass
 class Document:
-    """One parsed file. Positions are 1-based; `faults` are the paths whose problem is already in `problems`."""
+    """One parsed file. Positions are 1-based; `faults` are the paths whose problem is already in `problems`.
+
+    `unset` has the problems of values whose variables are missing, by their path: whether they are problems at all
+    depends on who reads the file.
+    """
 
     file: Path
     kind: Callable[[KeyPath], Kind]
     value: Any = None
     problems: list[Problem] = field(default_factory=list)
     faults: set[KeyPath] = field(default_factory=set)
+    unset: dict[KeyPath, tuple[Problem, ...]] = field(default_factory=dict)
     keys: dict[KeyPath, yaml.Mark] = field(default_factory=dict)
     nodes: dict[KeyPath, yaml.Node] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -107,8 +113,29 @@ class Document:
 
     def report(self, path: KeyPath, message: str, *, at_key: bool = False) -> None:
         """Add a problem at the value (or at the key) of `path`."""
+        self.problems.append(self.problem(path, message, at_key=at_key))
+
+    def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
+        """A problem at the value (or at the key) of `path`."""
         line, column = self.key_place(path) if at_key else self.value_place(path)
-        self.problems.append(Problem(self.file, line, column, dotted(path), message))
+        return Problem(self.file, line, column, dotted(path), message)
+
+    def lacks(self, path: KeyPath, value: Expanded, messages: Iterable[str]) -> None:
+        """Take the value at `path` for none: its variables are missing, as the messages say."""
+        value.unset = self.unset[path] = tuple(self.problem(path, message) for message in messages)
+
+    def is_empty(self, path: KeyPath) -> bool:
+        """True when the value at `path` is no value because a variable is empty; then it is taken for none."""
+        value = self.value
+        for part in path:
+            inside = (isinstance(value, dict) and part in value) or (
+                isinstance(value, list) and isinstance(part, int) and part < len(value)
+            )
+            value = value[part] if inside else None
+        if not isinstance(value, Expanded) or not value.empty:
+            return False
+        self.lacks(path, value, map(set_but_empty, value.empty))
+        return True
 
     def covers(self, path: KeyPath) -> bool:
         """True when `path`, or something above it, already has its problem."""
@@ -150,11 +177,13 @@ def _text_of(file: Path) -> str:
     problem = None
     try:
         data = file.read_bytes()
+        if b"\0" in data:
+            raise ConfigError([Problem(file, 1, 1, "", _NO_TEXT)])
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-        problem = Problem(file, line, column, "", "not UTF-8 text")
+        problem = Problem(file, line, column, "", "not UTF-8 text: save the file as UTF-8")
     except OSError as error:
         problem = Problem(file, 0, 0, "", f"cannot be read: {error.strerror}")
     raise ConfigError([problem])
@@ -323,6 +352,8 @@ class _Reader:
         secret = next((name for name in expansion.variables if name.startswith(SECRET_PREFIXES)), None)
         if secret and path[0] not in _CONNECTIONS and self.document.kind(path) != "secret":
             return self.fault(path, f"`{secret}` is secret by its name: it can stand only in {', '.join(_CONNECTIONS)}")
+        if expansion.missing and isinstance(expansion.text, Expanded):
+            self.document.lacks(path, expansion.text, map(not_set, expansion.missing))
         return expansion.text
 
 

@@ -7,14 +7,14 @@ what they hold is never expanded again. `$${` is a literal `${`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from warehouse_sync.errors import Problem
 
 # dbt keeps such variables out of everything but credentials and logs; ours follows the same rule.
 SECRET_PREFIXES = ("DBT_ENV_SECRET", "WAREHOUSE_SYNC_SECRET")
-
-STAND_IN = "not-set"
-"""What stands for a variable that nobody set, where nobody needs it."""
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 REFERENCE = re.compile(
@@ -39,25 +39,32 @@ _OTHER = (
     "only {{ env_var('NAME') }} and {{ env_var('NAME', 'default') }} can stand in {{ }} here, without filters "
     "(a value is read as the type of its key); a text that holds {{ can come from a variable"
 )
-_MISSING = "the variable `{name}` is not set: set it in the environment, or give a default with ${{{name}:-…}}"
 
 
 class Expanded(str):
     """A text into which a variable was put. A number, boolean or duration may be read from it.
 
     `absent` is true for `${NAME:-}` without a value: the writer says that there may be none, and the key counts as
-    left out. A variable that is set but empty, which CI systems make of a forgotten secret, is an empty text.
+    left out. `empty` has the variables that are set, but empty or blank: CI systems make that of a secret that they do
+    not give. `unset` says which variables are missing: such a text is no value, is judged by nobody, and is an error
+    where it is needed.
     """
 
     absent: bool = False
+    empty: tuple[str, ...] = ()
+    unset: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """What became of one scalar: its text, the variables it names, and what is wrong with them."""
+    """What became of one scalar: its text, the variables it names, those of them that are not set, what is wrong.
+
+    In the text a reference to a variable that is not set stands as it is written.
+    """
 
     text: str
     variables: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -67,6 +74,8 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
     `:-` gives its default when the variable is unset or empty, as in a shell; `env_var` when it is unset, as in dbt.
     """
     variables: list[str] = []
+    missing: list[str] = []
+    empty: list[str] = []
     problems: list[str] = []
 
     def value(match: re.Match[str]) -> str:
@@ -83,20 +92,37 @@ def expand(text: str, environ: Mapping[str, str]) -> Expansion:
         elif found is None:
             found = next((match[group] for group in ("single", "double", "bare") if match[group] is not None), None)
         if found is None:
-            problems.append(_MISSING.format(name=name))
-            return ""
+            missing.append(name)
+            return match[0]
+        if not found.strip() and match["shell_default"] is None:
+            empty.append(name)
         return found
 
     result = REFERENCE.sub(value, text)
     if variables:
         result = Expanded(result)
         result.absent = not result and text.endswith(":-}")
-    return Expansion(result, tuple(variables), tuple(dict.fromkeys(problems)))
+        result.empty = tuple(dict.fromkeys(empty))
+    return Expansion(result, tuple(variables), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(problems)))
 
 
-def missing_variables(complaint: str) -> frozenset[str]:
-    """The variables that a report of problems says are not set, in the YAML or in dbt's profiles."""
-    return frozenset(re.findall(rf"the variable `({_NAME})` is not set", complaint))
+def not_set(name: str) -> str:
+    """What is said of a variable that is missing."""
+    return f"the variable `{name}` is not set: set it in the environment, or give a default with ${{{name}:-…}}"
+
+
+def set_but_empty(name: str) -> str:
+    """What is said of a variable that is there and empty, where an empty text will not do."""
+    return f"the variable `{name}` is set, but empty: set it; in CI: does this job have the secret?"
+
+
+def unset_in(value: Any) -> Iterator[Problem]:
+    """The variables that a value of the file lacks, however deep."""
+    if isinstance(value, Expanded):
+        yield from value.unset
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from unset_in(item)
 
 
 def secret_variables(environ: Mapping[str, str]) -> tuple[str, ...]:

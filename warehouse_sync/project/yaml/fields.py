@@ -21,7 +21,9 @@ from pydantic import (
     SecretStr,
     StrictStr,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 
 from warehouse_sync.project import places, quantities
@@ -54,6 +56,13 @@ def _whole(value: Any) -> Any:
     if isinstance(value, Expanded) and re.fullmatch(r"\s*[-+]?[0-9]{1,18}\s*", value):
         return int(value)
     return value
+
+
+def _version(value: Any) -> Any:
+    """As `_whole`; to Python `true` is 1 too."""
+    if isinstance(value, bool):
+        raise TypeMistake("1")
+    return _whole(value)
 
 
 def _number(value: Any) -> Any:
@@ -195,7 +204,7 @@ def _timezone(value: str) -> str:
 
 def _name(value: str) -> str:
     if not re.fullmatch("[A-Za-z0-9_-]{1,64}", value):
-        raise ValueError("must be 1 to 64 letters, digits, `_` or `-`: folders and files are named after it")
+        raise ValueError("must be 1 to 64 letters (a-z, A-Z), digits, `_` or `-`: folders and files are named after it")
     return value
 
 
@@ -207,7 +216,12 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, DateText):
         return value.text
-    return str(value) if isinstance(value, Expanded) else value
+    return str(value) if isinstance(value, Expanded) and not value.unset else value
+
+
+def _unless_unset(value: Any, judge: ValidatorFunctionWrapHandler) -> Any:
+    """A name among many whose variable is missing: it is an error where it is asked for."""
+    return value if isinstance(value, Expanded) and value.unset else judge(value)
 
 
 def _mapping(value: Any) -> Any:
@@ -225,6 +239,7 @@ def _mappings(value: Any) -> Any:
 
 
 _DURATION_SCHEMA = {"anyOf": [{"type": "string", "pattern": quantities.DURATION_PATTERN}, {"const": 0}]}
+_POSITIVE_DURATION_SCHEMA = {"type": "string", "pattern": quantities.POSITIVE_DURATION_PATTERN}
 _SIZE_SCHEMA = {
     "anyOf": [
         {"type": "string", "pattern": quantities.SIZE_PATTERN},
@@ -232,7 +247,7 @@ _SIZE_SCHEMA = {
     ]
 }
 _ALLOWANCE_SCHEMA = {
-    "anyOf": [{"type": "string", "pattern": quantities.SHARE_PATTERN}, {"type": "integer", "minimum": 0}]
+    "anyOf": [{"type": "string", "pattern": quantities.ALLOWANCE_PATTERN}, {"type": "integer", "minimum": 0}]
 }
 
 _AS_DURATION = PlainSerializer(quantities.format_duration, return_type=str, when_used="json")
@@ -254,10 +269,14 @@ Port = Annotated[int, Field(ge=1, le=65_535), BeforeValidator(_whole)]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 OnlyTrue = Annotated[Truth, AfterValidator(_only_true), WithJsonSchema({"const": True})]
-Version = Annotated[Literal[1], BeforeValidator(_whole)]
+Version = Annotated[Literal[1], BeforeValidator(_version)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), _AS_DURATION, WithJsonSchema(_DURATION_SCHEMA)]
 PositiveDuration = Annotated[
-    timedelta, BeforeValidator(_duration), AfterValidator(_positive), _AS_DURATION, WithJsonSchema(_DURATION_SCHEMA)
+    timedelta,
+    BeforeValidator(_duration),
+    AfterValidator(_positive),
+    _AS_DURATION,
+    WithJsonSchema(_POSITIVE_DURATION_SCHEMA),
 ]
 Size = Annotated[int, BeforeValidator(_size), _AS_SIZE, WithJsonSchema(_SIZE_SCHEMA)]
 MemorySize = Annotated[Size, AfterValidator(_memory)]
@@ -276,4 +295,5 @@ EmptyMapping = BeforeValidator(_mapping)
 EmptyList = BeforeValidator(_list)
 Free = Annotated[dict[str, Any], EmptyMapping, BeforeValidator(plain)]
 FreePerName = Annotated[dict[str, dict[str, Any]], BeforeValidator(_mappings), BeforeValidator(plain)]
-Relations = Annotated[dict[str, Text], EmptyMapping]
+Relation = Annotated[Text, WrapValidator(_unless_unset)]
+Relations = Annotated[dict[str, Relation], EmptyMapping]

@@ -16,6 +16,20 @@ _VARIABLE = {
     "pattern": r"\$\{[A-Za-z_]|\{\{\s*env_var\(",
     "description": "A variable of the environment: ${NAME}, ${NAME:-default} or {{ env_var('NAME', 'default') }}.",
 }
+_SNAPSHOT_RULES = [
+    {
+        "if": {"properties": {"where": {"const": "warehouse"}}, "required": ["where"]},
+        "then": {"properties": {"schema": {"type": "string"}}, "required": ["schema"]},
+    },
+    {
+        "if": {
+            "properties": {"schema": {"type": "string", "not": {"$ref": "#/$defs/Variable"}}},
+            "required": ["schema"],
+        },
+        "then": {"properties": {"where": {"not": {"const": "local"}}}, "required": ["where"]},
+    },
+]
+"""What the keys of `snapshot` need of each other."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -33,12 +47,14 @@ def json_schema() -> dict[str, Any]:
             subschema.pop("title", None)
             subschema["description"] = sentences[name, key]
             _accept_variables(subschema)
+            _accept_nothing(subschema)
         if name == "PostgresWarehouse":
             _accept_aliases(definition)
     for key, subschema in schema["properties"].items():
         if "$ref" in subschema and key not in schema["required"]:
             subschema["anyOf"] = [{"$ref": subschema.pop("$ref")}, {"type": "null"}]
     _accept_profile(schema["properties"]["warehouse"], definitions)
+    definitions["Snapshot"]["allOf"] = _SNAPSHOT_RULES
     del definitions["Config"]
     definitions["Variable"] = _VARIABLE
     return {
@@ -63,6 +79,17 @@ def _accept_variables(subschema: dict[str, Any]) -> None:
     subschema["anyOf"].append({"$ref": "#/$defs/Variable"})
 
 
+def _accept_nothing(subschema: dict[str, Any]) -> None:
+    """Let null stand for an empty mapping or list: all below the key may be commented out."""
+    if subschema.get("default") not in ({}, []) or "type" not in subschema:
+        return
+    of_one = subschema.get("additionalProperties")
+    if isinstance(of_one, dict) and of_one.get("type") == "object":
+        subschema["additionalProperties"] = {"anyOf": [of_one, {"type": "null"}]}
+    kept = {key: subschema.pop(key) for key in list(subschema) if key not in ("default", "description")}
+    subschema["anyOf"] = [kept, {"type": "null"}]
+
+
 def _accept_aliases(definition: dict[str, Any]) -> None:
     """dbt has two names for PostgreSQL's password and database; the loader takes either, the schema must too."""
     for field in connections.PostgresWarehouse.model_fields.values():
@@ -84,6 +111,8 @@ def _accept_profile(warehouse: dict[str, Any], definitions: dict[str, Any]) -> N
             subschema.pop("title", None)
             subschema["description"] = sentences[name, key]
         definitions[name] = definition
+    choice = definitions["DbtWarehouse"]["properties"]["dbt"]
+    choice["anyOf"] = [{"$ref": choice.pop("$ref")}, {"type": "null"}]
     warehouse["oneOf"].append({"$ref": "#/$defs/DbtWarehouse"})
 
 

@@ -33,6 +33,7 @@ from warehouse_sync.project.yaml.fields import (
     OrAbsent,
     OrNothing,
     PositiveDuration,
+    Relation,
     Relations,
     Size,
     StateFolder,
@@ -76,7 +77,7 @@ def _form_of_source(value: Any) -> str:
 
 
 SourceRelations = Annotated[
-    Annotated[Text, Tag(SCHEMA_TAG)] | Annotated[Relations, Tag(TABLES_TAG)], Discriminator(_form_of_source)
+    Annotated[Relation, Tag(SCHEMA_TAG)] | Annotated[Relations, Tag(TABLES_TAG)], Discriminator(_form_of_source)
 ]
 Sources = Annotated[dict[str, SourceRelations], EmptyMapping]
 
@@ -119,7 +120,7 @@ class Batch(Section):
     max_bytes: Size = _written("40MB")
     """Size of a batch."""
     max_line: Size = _written("1MB")
-    """Size of one row as JSON; a longer one is refused."""
+    """Size of one row as a line of JSON, its newline included; a longer one is refused."""
 
 
 class Job(Section):
@@ -310,8 +311,7 @@ class Config(Section):
 
 
 def _secrets_of(section: BaseModel) -> Iterator[tuple[str, SecretStr]]:
-    for name in type(section).model_fields:
-        value = getattr(section, name)
+    for name, value in section.__dict__.items():
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, SecretStr):
                 yield name, item

@@ -51,6 +51,8 @@ def syntax_error(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
         before = text[:position]
         return before.count("\n") + 1, position - before.rfind("\n"), _said("special characters")
     mark = error.problem_mark or error.context_mark
+    if "quoted scalar" in (error.context or "") and "end of stream" in (error.problem or ""):
+        mark = error.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.split("\n")
     for number in (line, error.context_mark.line if error.context_mark else line):
