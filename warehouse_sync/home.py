@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import shlex
 import shutil
 import uuid
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING
 from warehouse_sync.durable import whole_file
 from warehouse_sync.errors import StateError
 from warehouse_sync.outbox import disk_errors
+from warehouse_sync.rights import CHANGE, chown, refusal
 
 if TYPE_CHECKING:
     from warehouse_sync.state.rows import Pipeline
@@ -31,8 +30,12 @@ if TYPE_CHECKING:
 
 _ADOPT = "`warehouse-sync state adopt` (reads open windows again)"
 
-READ, CHANGE = os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
-"""What a user must be allowed to do with folders of a pipeline: to look, or to run it. Files need only be read."""
+_FOLDERS = ("outbox", "snapshots")
+"""What a pipeline cannot do without."""
+
+
+class DamagedId(StateError):
+    """The file that says whose the folder is does not say it."""
 
 
 def claim_home(store: Store, pipeline: str, home: Path) -> None:
@@ -49,19 +52,28 @@ def claim_home(store: Store, pipeline: str, home: Path) -> None:
 
 
 def check_access(home: Path, needed: int) -> None:
-    """Raise StateError for the first folder or file of batches and snapshots that this user may not use.
+    """Raise StateError for the first folder or file of batches and snapshots that this user may not use; and for a file
+    where a folder belongs.
 
-    One run as another user leaves such files behind. Found in the middle of a run, they would look like lost ones.
+    `needed`: `READ` or `CHANGE` for folders; files need only be read. One run as another user leaves such files behind.
+    Found in the middle of a run, they would look like lost ones.
     """
-    closed = _closed(str(home / "outbox"), needed) or _closed(str(home / "snapshots"), needed)
-    if closed is not None:
-        owner, user = (_name(number) for number in (Path(closed).stat().st_uid, os.geteuid()))
-        raise StateError(
-            f"user `{user}` may not {'read' if needed == READ else 'read and change'} {closed}, which belongs to user"
-            f" `{owner}`",
-            hint="run as the user that owns state.dir, or give this one read and write access to all of it:"
-            f" `chown -R {user} {shlex.quote(str(home))}`.",
-        )
+    for place in (home / name for name in _FOLDERS):
+        if _is_there(place) and place.is_file():
+            raise StateError(
+                f"{place} is a file, and has to be a folder",
+                hint="move it out of the way, and put the folder back from a backup of state.dir.",
+            )
+        closed = _closed(str(place), needed)
+        if closed is not None:
+            raise StateError(refusal(Path(closed), needed), hint=_give_back(home))
+
+
+def _give_back(home: Path) -> str:
+    return (
+        "run as the user that owns state.dir, or give this one read and write access to all of it:"
+        f" {chown(home, deep=True)}."
+    )
 
 
 def _closed(place: str, needed: int, *, is_folder: bool = True) -> str | None:
@@ -75,14 +87,6 @@ def _closed(place: str, needed: int, *, is_folder: bool = True) -> str | None:
         return next((path for path in found if path is not None), None)
 
 
-def _name(user: int) -> str:
-    """The user's name, or the number where the machine knows none."""
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
-
-
 def check_home(store: Store, pipeline: str, home: Path) -> tuple[Pipeline | None, tuple[str, str] | None]:
     """Raise StateError when folder and state store do not belong together; changes nothing, and gives what the store
     knows of the pipeline and what the folder says."""
@@ -91,9 +95,10 @@ def check_home(store: Store, pipeline: str, home: Path) -> tuple[Pipeline | None
     if known is None:
         return known, found
     if found is None and store.has_history(pipeline):
+        what = f"{home / 'id'} is missing" if is_filled(home) else f"{home} is missing or empty"
         raise StateError(
-            f"{home} is missing or empty, while the state store holds windows or snapshots of `{pipeline}`",
-            hint=f"put the folder back from its backup, or run {_ADOPT}.",
+            f"{what}, while the state store holds windows or snapshots of `{pipeline}`",
+            hint=f"put it back from a backup of state.dir, or run {_ADOPT}.",
         )
     if found is not None and found[1] != known.home_id:
         raise StateError(
@@ -124,8 +129,16 @@ def check_owner(home: Path, found: tuple[str, str] | None, pipeline: str, *, is_
         )
 
 
+def is_filled(home: Path) -> bool:
+    """True for a folder that holds batches or snapshots."""
+    return any(path.is_file() for name in _FOLDERS for path in (home / name).rglob("*"))
+
+
 def read_id(home: Path) -> tuple[str, str] | None:
-    """Pipeline and id as the folder has them; None for a folder that no pipeline claimed yet."""
+    """Pipeline and id as the folder has them; None for a folder that no pipeline claimed yet.
+
+    Raises StateError, DamagedId for a file that holds something else.
+    """
     path = home / "id"
     try:
         content = json.loads(path.read_text())
@@ -133,12 +146,11 @@ def read_id(home: Path) -> tuple[str, str] | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise StateError(
-            f"{path} cannot be read by this user",
-            hint="run as the user that owns state.dir, or give this one read and write access to all of it.",
-        ) from None
+        raise StateError(f"{path} cannot be read by this user", hint=_give_back(home)) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise StateError(f"{path} cannot be read", hint="put it back from a backup of state.dir.") from None
+        raise DamagedId(
+            f"{path} is damaged", hint=f"put it back from a backup of state.dir, or run {_ADOPT}."
+        ) from None
 
 
 def move_home(old: Path, new: Path, was: str, name: str) -> None:
@@ -177,10 +189,17 @@ def _make(home: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if isinstance(error, PermissionError) and _is_there(home):
+            raise StateError(refusal(home), hint=_give_back(home)) from None
         raise StateError(
             f"state.dir {home} cannot be written: {os.strerror(error.errno or 0)}",
             hint="`state.dir` in the YAML must be a folder that this user may write and that survives between runs.",
         ) from None
+
+
+def _is_there(place: Path) -> bool:
+    """False also for what lies in a folder that this user may not look into."""
+    return os.access(place, os.F_OK)
 
 
 def write_id(home: Path, pipeline: str, identity: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,10 @@ from warehouse_sync.userpilot.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from harness import Project
+
+    from warehouse_sync.context import RunContext
+    from warehouse_sync.state.rows import Batch
+    from warehouse_sync.values import Model
 
 Rows = Callable[[], list[dict[str, Any]]]
 
@@ -116,6 +121,37 @@ def test_an_export_makes_no_folders(synced: Project) -> None:
     assert not (synced.folder / "new").exists()
 
 
+KEYED = (
+    "{{ config(event='track', unique_key='id') }}"
+    " select id, id as user_id, 'seen' as event_name, changed as inserted_at from users"
+)
+
+
+@pytest.mark.parametrize("snapshots", ["local", "warehouse"])
+def test_a_store_from_before_the_first_delivery_of_a_model(project: Project, imported: Rows, snapshots: str) -> None:
+    project.write_config(f"snapshot: {{where: {snapshots}, schema: sync}}\n" if snapshots == "warehouse" else "")
+    project.cli.here("run", "--select", "users").check()
+    project.write_model("views", KEYED)
+    store, older = project.folder / ".warehouse_sync" / "state.db", project.folder / "older.db"
+    shutil.copy(store, older)
+    project.cli.here("run").check()
+    assert len(imported()) == 10
+    shutil.copy(older, store)
+    words = ("newer than the state store", "every row then counts as new")
+    for verb, code in ((["plan"], 1), (["explain", "views", "u1"], 2), (["run"], 1)):
+        said = project.cli.here(*verb).check(code)
+        assert all(word in said.out + said.err for word in words), said
+        assert "state reset views" not in said.out + said.err, "the store knows no such model"
+    assert len(imported()) == 10, "nothing goes twice"
+    if snapshots == "local":
+        for model in ("views", "events"):
+            assert f"remove {project.home}/snapshots/{model}.duckdb" in said.err
+            (project.home / "snapshots" / f"{model}.duckdb").unlink()
+        project.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+        project.cli.here("run").check()
+        assert [row["event_type"] for row in imported() if row["user_id"] == "u9"] == ["identify_user", "track"]
+
+
 def test_a_state_moves_to_another_store(synced: Project, imported: Rows) -> None:
     path = synced.cli.here("state", "export", "out.zip").check().out.strip()
     before = tables(synced)
@@ -203,6 +239,45 @@ def test_another_cursor(synced: Project, imported: Rows) -> None:
         "state", "reset", "users", "--cursor", "2026-01-01", "--yes"
     ).check().err  # fmt: skip
     assert before["models"] != tables(synced)["models"]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["merged", "killed before its merge"])
+def test_a_cursor_that_goes_back_without_a_key_sends_all_rows_from_there_on(
+    project: Project, imported: Rows, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    def merge(context: RunContext, model: Model) -> list[Batch]:
+        return sys.exit(9) if context.store.mergeable(context.pipeline, model.name) else []
+
+    with monkeypatch.context() as patch:
+        if killed:
+            patch.setattr("warehouse_sync.runs.run.merge_delivered", merge)
+        project.cli.here("run", "--select", "events").check(9 if killed else 0)
+    reset = ("state", "reset", "events", "--cursor", "2025-01-05T00:02:00", "--yes")
+    assert "rows from there on are sent again" in project.cli.here(*reset).check().err
+    project.cli.here("run", "--select", "events").check()
+    minutes = [row["inserted_at"][14:16] for row in imported()]
+    assert sorted(minutes) == ["00", "01", "02", "02", "03", "03"]
+    project.cli.here("run", "--select", "events").check()
+    assert len(imported()) == 6
+
+
+@pytest.mark.parametrize("words", [["reset", "users"], ["discard", "--all"], ["rename", "users", "people"], ["adopt"]])
+def test_lines_for_machines(synced: Project, sandbox: Sandbox, words: list[str]) -> None:
+    if words[0] == "adopt":
+        (synced.home / "id").unlink()
+    if words[0] == "discard":
+        sandbox.inject("upload:500*99")
+        synced.write_config("delivery: {busy_timeout: 200ms, grace: 100ms}\n")
+        synced.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+        synced.cli.here("run").check(1)
+    result = synced.cli.here("--log-format", "json", "state", *words, "--yes").check()
+    assert [event["code"] for event in result.events][:2] == ["state_change", "state_exported"]
+    assert result.event("state_change")["msg"]
+
+
+def test_an_export_says_where_it_is_as_json(synced: Project) -> None:
+    result = synced.cli.here("state", "export", "out.zip", "--output", "json").check()
+    assert result.lines == [{"path": "out.zip"}]
 
 
 @pytest.mark.parametrize(
@@ -330,6 +405,43 @@ def test_an_empty_folder_is_adopted(project: Project, sandbox: Sandbox, imported
     assert words is None
     project.cli.here("state", "reset", "users", "--cursor", "2025-01-03 10:00", "--yes").check()
     project.cli.here("run").check()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"pipeline": "prod"}'], ids=["missing", "empty", "damaged"])
+def test_a_folder_that_lost_only_its_id_is_adopted(synced: Project, imported: Rows, content: str | None) -> None:
+    mark = synced.home / "id"
+    mark.unlink()
+    if content is not None:
+        mark.write_text(content)
+    said = synced.cli.here("run").check(2).err
+    assert f"{mark} {'is missing' if content is None else 'is damaged'}" in said
+    assert "state adopt" in said
+    said = synced.cli.here("state", "adopt", "--yes").check().err
+    assert f"Its `id` is {'missing' if content is None else 'damaged'}." in said
+    assert "is not there" not in said
+    synced.execute("INSERT INTO users VALUES ('u9', 'x', '2025-01-09')")
+    synced.cli.here("run").check()
+    assert len(imported()) == 8
+
+
+def test_a_damaged_id_of_a_folder_that_the_store_does_not_know(project: Project) -> None:
+    project.home.mkdir(parents=True)
+    (project.home / "id").touch()
+    assert "state adopt" not in project.cli.here("state", "adopt", "--yes").check(2).err
+
+
+@pytest.mark.parametrize("name", ["outbox", "snapshots"])
+def test_a_file_where_a_folder_belongs(synced: Project, name: str) -> None:
+    place = synced.home / name
+    place.rename(place.with_name("kept"))
+    place.touch()
+    for verb in ("run", "plan"):
+        said = synced.cli.here(verb).check(2).err
+        assert f"{place} is a file, and has to be a folder" in said
+        assert "chown" not in said
+    place.unlink()
+    place.with_name("kept").rename(place)
+    synced.cli.here("run").check()
 
 
 def test_another_folder_is_adopted(synced: Project) -> None:
@@ -552,6 +664,8 @@ def test_verbs_that_change_the_state_ask(synced: Project, monkeypatch: pytest.Mo
     assert "say --yes" in synced.cli.here("state", *words).check(2).err
     monkeypatch.setattr("warehouse_sync.cli.ask.is_terminal", lambda _: True)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
-    synced.cli.here("state", *words).check(1)
+    for flags in ([], ["--quiet"]):
+        said = synced.cli.here(*flags, "state", *words).check(1).err
+        assert ("nothing is done" in said) is not bool(flags)
     assert tables(synced) == before
     assert not (synced.home / "exports").exists()

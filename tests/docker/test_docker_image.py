@@ -247,4 +247,5 @@ def test_a_volume_of_another_user(place: Place, tmp_path: Path) -> None:
         "--volume", f"{place.project.folder}:/project:ro", "--volume", f"{tmp_path / 'roots'}:/state", "--network=none",
     )  # fmt: skip
     done = place.engine.run(place.image, "run", options=options, code=2)
-    assert "/state/state.db: cannot make the state store: Permission denied" in done.stderr
+    assert "/state/state.db: cannot make the state store: user" in done.stderr
+    assert "may not read and change /state, which belongs to user `root`" in done.stderr

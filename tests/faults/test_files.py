@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fault_world import World, quick
+from harness import duckdb_file
 from test_network import die_at
 
 from warehouse_sync.errors import StateError
@@ -110,6 +111,41 @@ def test_a_snapshot_lost_while_a_delivery_waits_for_its_merge(world, monkeypatch
     assert {result.model for result in report.results if result.status is not ModelStatus.SUCCESS} == {"users"}
     assert not (world.folder / "state/p/snapshots/users.duckdb").exists(), "no new one with a gap"
     world.check_equal()
+
+
+LAYOUTS = {
+    "an older": (
+        "ALTER TABLE sent DROP COLUMN encoder;"
+        "DROP TABLE meta; CREATE TABLE meta AS SELECT 3::BIGINT AS merged, 1::INTEGER AS encoder"
+    ),
+    "a newer": "UPDATE meta SET layout = layout + 1",
+}
+
+
+@pytest.mark.parametrize("age", LAYOUTS)
+def test_a_snapshot_of_another_layout_is_not_a_damaged_one(world, age):
+    world.clean_run()
+    before = world.imported()
+    path = world.folder / "state/p/snapshots/users.duckdb"
+    with duckdb_file(path) as connection:
+        connection.execute(LAYOUTS[age])
+    (users,) = [result for result in world.run().results if result.model == "users"]
+    assert users.status is ModelStatus.ERROR
+    assert f"{path} was written by {age} version of this program" in str(users.error)
+    assert world.imported() == before
+
+
+def test_a_snapshot_without_the_number_of_its_layout_gets_it(world):
+    world.clean_run()
+    path = world.folder / "state/p/snapshots/users.duckdb"
+    with duckdb_file(path) as connection:
+        connection.execute("ALTER TABLE meta DROP COLUMN layout")
+    world.clean_run()
+    world.add(3)
+    world.clean_run()
+    world.check_equal()
+    with duckdb_file(path) as connection:
+        assert connection.execute("SELECT layout FROM meta").fetchall() == [(2,)]
 
 
 def test_leftovers_of_a_killed_merge_are_not_replayed(world):

@@ -5,7 +5,8 @@ copy records the last merged delivery in the same transaction as its rows; mergi
 
     sent(key, key_hash, row_hash, inserted_at, batch, encoder)   one row a delivered key           (models with a key)
     boundary(row_hash, cursor, rows, encoder)                    delivered rows from the bound on  (events without one)
-    meta(merged, encoders)                                       last merged delivery, versions of the row hashes
+    meta(merged, encoders, layout)                               last merged delivery, versions of the row hashes, of
+                                                                 these tables
 
 `inserted_at` is the latest that was sent of the key, whichever delivery it was of: Userpilot lets the latest win.
 
@@ -44,9 +45,12 @@ CREATE TABLE {catalog}.sent (
   key VARCHAR, key_hash BLOB NOT NULL, row_hash BLOB NOT NULL, inserted_at TIMESTAMP, batch BIGINT,
   encoder INTEGER NOT NULL
 );
-CREATE TABLE {catalog}.meta (merged BIGINT NOT NULL, encoders INTEGER[] NOT NULL);
-INSERT INTO {catalog}.meta VALUES (0, []);
+CREATE TABLE {catalog}.meta (merged BIGINT NOT NULL, encoders INTEGER[] NOT NULL, layout INTEGER);
+INSERT INTO {catalog}.meta VALUES (0, [], {layout});
 """
+
+LAYOUT = 2
+"""The version of the tables. Files of version 1 do not say theirs, nor do the first ones of version 2."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ class Snapshot:
     def attach(self, connection: DuckDBPyConnection) -> int:
         """Attach the published file, read-only, as catalog `SNAPSHOT`; gives the last merged delivery.
 
-        Raises StateError when the file is damaged, or holds hashes of a version that this program does not know, or may
-        not be read.
+        Raises StateError when the file is damaged, or its layout or a hash in it is of a version that this program does
+        not know, or may not be read.
         """
         import duckdb
 
@@ -95,21 +99,43 @@ class Snapshot:
             )
         try:
             connection.execute(f"ATTACH '{_quoted(self.path)}' AS {SNAPSHOT} (READ_ONLY)")
+            self._check_layout(connection)
             merged = first_value(connection, f"SELECT merged FROM {SNAPSHOT}.meta")
             strange = sorted(set(self.encoders(connection)) - set(self._known))
         except duckdb.Error:
             raise StateError(
                 f"the snapshot {self.path} is damaged or no snapshot",
-                hint="put it back from a copy of state.dir, or start over with `warehouse-sync state reset MODEL`.",
+                hint=f"put it back from a copy of state.dir, {self._over}",
             ) from None
         if strange:
             raise StateError(
                 f"the snapshot {self.path} holds row hashes of version {', '.join(map(str, strange))}, which this"
                 f" version of the program does not know (it knows {', '.join(map(str, sorted(self._known)))})",
-                hint="install the version that wrote it, or start over with `warehouse-sync state reset MODEL`"
-                " (every row then counts as new).",
+                hint=f"install the version that wrote it, {self._over}",
             )
         return int(merged or 0)
+
+    @property
+    def _over(self) -> str:
+        """The last way out, as the end of a hint."""
+        return f"or start over with `warehouse-sync state reset {self.path.stem}` (every row then counts as new)."
+
+    def _check_layout(self, connection: DuckDBPyConnection) -> None:
+        """Raises StateError when the attached file was written by a version of the program that knew other tables."""
+        columns = connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND table_name = 'meta'", [SNAPSHOT]
+        ).fetchall()
+        layout = LAYOUT
+        if ("encoder",) in columns:
+            layout = 1
+        elif ("layout",) in columns:
+            layout = int(first_value(connection, f"SELECT layout FROM {SNAPSHOT}.meta") or LAYOUT)
+        if layout != LAYOUT:
+            raise StateError(
+                f"the snapshot {self.path} was written by {'an older' if layout < LAYOUT else 'a newer'} version of"
+                f" this program (layout {layout}, this one knows {LAYOUT})",
+                hint=f"install the version that wrote it, {self._over}",
+            )
 
     def encoders(self, connection: DuckDBPyConnection) -> tuple[int, ...]:
         """The versions of the hashes in the attached file."""
@@ -149,7 +175,7 @@ class Snapshot:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection.execute(f"ATTACH '{_quoted(self._fresh)}' AS {_MERGING}")
         try:
-            connection.execute(_TABLES.format(catalog=_MERGING))
+            connection.execute(_TABLES.format(catalog=_MERGING, layout=LAYOUT))
             connection.execute(f"UPDATE {_MERGING}.meta SET merged = ?", [merged])
             connection.execute(f"CHECKPOINT {_MERGING}")
         finally:
@@ -184,7 +210,9 @@ class Snapshot:
         try:
             connection.execute("BEGIN")
             if empty:
-                connection.execute(_TABLES.format(catalog=_MERGING))
+                connection.execute(_TABLES.format(catalog=_MERGING, layout=LAYOUT))
+            else:
+                connection.execute(f"ALTER TABLE {_MERGING}.meta ADD COLUMN IF NOT EXISTS layout INTEGER")
             merged = int(first_value(connection, f"SELECT merged FROM {_MERGING}.meta") or 0)
             if self.hashes.exists():
                 _put_in_hashes(connection, self.hashes, keyed=keyed)
@@ -202,7 +230,7 @@ class Snapshot:
             versions = " UNION ALL ".join(f"SELECT encoder {table}" for table in tables)
             connection.execute(
                 f"UPDATE {_MERGING}.meta SET encoders ="
-                f" (SELECT coalesce(list(DISTINCT encoder ORDER BY encoder), []) FROM ({versions}))"
+                f" (SELECT coalesce(list(DISTINCT encoder ORDER BY encoder), []) FROM ({versions})), layout = {LAYOUT}"
             )
             connection.execute("COMMIT")
             connection.execute(f"CHECKPOINT {_MERGING}")

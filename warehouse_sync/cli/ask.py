@@ -6,15 +6,15 @@ import sys
 
 import click
 
-from warehouse_sync.cli.session import is_terminal
+from warehouse_sync.cli.session import Session, is_terminal
 from warehouse_sync.errors import UsageError
 
 
-def confirmed() -> bool:
-    """Whether the person agrees. Raises UsageError where there is none."""
+def confirmed(session: Session, told: str = "") -> bool:
+    """Whether the person agrees; `told`: what --quiet did not show of it. Raises UsageError where there is nobody."""
     if not is_terminal(sys.stdin):
         raise UsageError("nothing is done: nobody is there to ask", hint="say --yes to go on without a question.")
-    agreed = click.confirm("Go on?", err=True)
+    agreed = click.confirm(f"{told}\nGo on?" if told and session.flags.quiet else "Go on?", err=True)
     if not agreed:
-        click.echo("nothing is done", err=True)
+        session.console.event("nothing_done", "nothing is done")
     return agreed

@@ -1,4 +1,4 @@
-"""What the verbs that change the state have in common: the lease, the words before, the export."""
+"""What the verbs that change the state have in common: the lease, the words before, the question, the export."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from warehouse_sync.cli.ask import confirmed
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.config import Config
     from warehouse_sync.state.rows import ModelState
     from warehouse_sync.state.store import Store
-    from warehouse_sync.warehouses.snapshot_tables import SnapshotWriter
 
 
 @contextmanager
@@ -51,23 +48,11 @@ def known_model(store: Store, pipeline: str, model: str) -> ModelState | None:
     return store.model_state(pipeline, model)
 
 
-@contextmanager
-def keeping(config: Config) -> Iterator[SnapshotWriter | None]:
-    """The writing side of snapshots that lie in the warehouse, or None. Raises WarehouseError."""
-    from warehouse_sync.parts import engine_of, snapshot_schema_of
-
-    snapshot_schema = snapshot_schema_of(config, engine_of(config, spill=False))
-    if snapshot_schema is None:
-        yield None
-        return
-    with snapshot_schema.open() as keeper:
-        yield keeper
-
-
-def explain(lines: Iterable[str]) -> None:
-    """What is about to happen."""
-    for line in lines:
-        click.echo(line, err=True)
+def agreed(session: Session, lines: Iterable[str], *, yes: bool) -> bool:
+    """Say what is about to happen; whether the person agrees, or did with --yes. Raises UsageError: nobody is there."""
+    told = "\n".join(lines)
+    session.console.event("state_change", told)
+    return yes or confirmed(session, told)
 
 
 def save_export(session: Session, store: Store, verb: str, *, pipeline: str = "", undo: str = "") -> Path:
@@ -85,4 +70,4 @@ def save_export(session: Session, store: Store, verb: str, *, pipeline: str = ""
     return path
 
 
-__all__ = ["changing", "explain", "keeping", "known_model", "save_export"]
+__all__ = ["agreed", "changing", "known_model", "save_export"]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from warehouse_sync.cli import state_moves
-from warehouse_sync.cli.ask import confirmed
-from warehouse_sync.cli.by_hand import changing, explain, keeping, known_model, save_export
+from warehouse_sync.cli.by_hand import agreed, changing, known_model, save_export
 from warehouse_sync.cli.options import Verb, shared
 from warehouse_sync.cli.output import print_data, print_json, print_table
 from warehouse_sync.cli.session import Session
 from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
-    from warehouse_sync.project.config import Config
-    from warehouse_sync.state.rows import Batch, ModelState, ResetReport
+    from warehouse_sync.state.rows import Batch, ResetReport
     from warehouse_sync.state.store import Store
     from warehouse_sync.values import CursorValue, Model
 
@@ -130,19 +127,17 @@ def reset(session: Session, model: str | None, everything: bool, cursor: str | N
         raise click.UsageError("name a model, or say --all for the whole pipeline; --cursor goes with a model.")
     if model is not None and cursor is not None:
         return _set_cursor(session, model, cursor, yes=yes)
+    from warehouse_sync.upkeep import by_hand
+
     config = session.config
     with changing(session, "reset") as store:
         if model is not None:
             known_model(store, config.name, model)
         report = store.by_hand.reset_report(config.name, model)
-        explain(_what_is_forgotten(report, model))
-        if not (yes or confirmed()):
+        if not agreed(session, _what_is_forgotten(report, model), yes=yes):
             return 1
         save_export(session, store, "reset")
-        # Files first: a snapshot without its state is an error at the next run, state without a snapshot is not.
-        _remove_snapshots(config, report)
-        store.by_hand.reset(config.name, model)
-        _sweep(config, store)
+        by_hand.reset(store, config, model)
     what = f"model {model}" if model else f"pipeline {config.name}"
     session.console.event(
         "state_reset", f"{what} starts over with the next run", pipeline=config.name, models=list(report.models)
@@ -167,34 +162,15 @@ def _what_is_forgotten(report: ResetReport, model: str | None) -> list[str]:
     return lines
 
 
-def _remove_snapshots(config: Config, report: ResetReport) -> None:
-    from warehouse_sync.changes.snapshot import snapshot_file
-
-    for name in report.models:
-        snapshot_file(config.home, name).unlink(missing_ok=True)
-    with keeping(config) as keeper:
-        if keeper is not None:
-            for name in report.models:
-                keeper.rename(keeper.tables(config.name, name), keeper.aside(config.name, name))
-
-
-def _sweep(config: Config, store: Store) -> None:
-    """Files of batches that nobody knows any more."""
-    from warehouse_sync.outbox import Outbox
-    from warehouse_sync.state.lifecycle import BatchState
-
-    kept = tuple(known for known in BatchState if known is not BatchState.SUPERSEDED)
-    Outbox(config.home).sweep({batch.name for batch in store.batches(config.name, states=kept)})
-
-
 # Another cursor
 
 
 def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
     from warehouse_sync.errors import UsageError
     from warehouse_sync.state.lifecycle import BatchState
+    from warehouse_sync.upkeep import by_hand
 
-    pipeline = session.config.name
+    config, pipeline = session.config, session.config.name
     with changing(session, "reset") as store:
         known = known_model(store, pipeline, name)
         model = session.model(name)
@@ -202,7 +178,7 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
             raise UsageError(
                 f"model `{name}` has no cursor yet", hint="its header's `begin` says where the first run starts."
             )
-        value = _parsed(session, model, known, text)
+        value = by_hand.cursor_value(config, session.policy, model, known, text)
         on_their_way = store.batches(pipeline, model=name, states=(BatchState.SENT, BatchState.HELD))
         if on_their_way:
             raise UsageError(
@@ -210,43 +186,15 @@ def _set_cursor(session: Session, name: str, text: str, *, yes: bool) -> int:
                 hint="let a run end it first, or decide with `warehouse-sync retry --resend` or `--settle`.",
             )
         sealed = store.batches(pipeline, model=name, states=(BatchState.SEALED,))
-        explain(_what_is_read(model, known.cursor, value, sealed))
-        if not (yes or confirmed()):
+        if not agreed(session, _what_is_read(model, known.cursor, value, sealed), yes=yes):
             return 1
         save_export(session, store, "reset")
-        for window_id in sorted({batch.window_id for batch in sealed}):
-            store.supersede_window(window_id)
-        store.by_hand.set_cursor(pipeline, name, value)
-        _begin_snapshot(session.config, store, model)
+        if by_hand.move_cursor(store, config, model, value, sealed):
+            session.console.event(
+                "state_change", f"The snapshot of {name} is lost: what is read from there on counts as new."
+            )
     session.console.event("state_reset", f"the next run reads {name} from {value.text} on", models=[name])
     return 0
-
-
-def _parsed(session: Session, model: Model, known: ModelState, text: str) -> CursorValue:
-    """That text as a value of the model's cursor, which has to be the one that the state knows. Raises UsageError."""
-    from warehouse_sync.changes.window import parse
-    from warehouse_sync.errors import ModelError, UsageError
-    from warehouse_sync.extraction.prepare import Request, prepare
-    from warehouse_sync.parts import engine_of, warehouse_of
-    from warehouse_sync.values import utc_now
-
-    try:
-        warehouse = warehouse_of(session.config, engine_of(session.config, spill=False))
-        try:
-            prepared = prepare(
-                model, warehouse, session.policy, replace(known, properties={}), utc_now(), Request(full_refresh=True)
-            )
-        finally:
-            warehouse.close()
-        kind = known.cursor.kind if known.cursor else None
-        if kind is None or prepared.cursor is not kind:
-            raise ModelError(
-                f"the cursor `{model.cursor}` was of kind {kind} and is now of kind {prepared.cursor}",
-                hint=f"put it back, or start this model over with `warehouse-sync state reset {model.name}`.",
-            )
-        return parse(text, kind, session.config.models.timezone, model)
-    except ModelError as error:
-        raise UsageError(f"{model.name}: {error.message}", hint=error.hint) from None
 
 
 def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed: list[Batch]) -> list[str]:
@@ -262,30 +210,6 @@ def _what_is_read(model: Model, before: CursorValue, value: CursorValue, sealed:
     else:
         lines.append("The model has no `unique_key`: rows from there on are sent again, and count twice in Userpilot.")
     return lines
-
-
-def _begin_snapshot(config: Config, store: Store, model: Model) -> None:
-    """Where the snapshot is lost, an empty one that stands where the state does: the model can go on from here."""
-    from warehouse_sync.changes.snapshot import Snapshot, snapshot_file
-    from warehouse_sync.parts import engine_of
-
-    known = store.model_state(config.name, model.name)
-    if snapshot_file(config.home, model.name).exists() or known is None:
-        return
-    if config.snapshot.where == "warehouse" and model.unique_key:
-        return
-    unmerged = store.mergeable(config.name, model.name)
-    merged = unmerged[-1].delivery_seq if unmerged else known.merged_seq
-    if not merged:
-        return
-    connection = engine_of(config, spill=False).connect()
-    try:
-        Snapshot(snapshot_file(config.home, model.name), ()).begin(connection, merged)
-    finally:
-        connection.close()
-    if unmerged:
-        store.record_merged(config.name, model.name, unmerged[-1].id)
-    explain([f"The snapshot of {model.name} is lost: what is read from there on counts as new."])
 
 
 # What is not delivered
@@ -305,6 +229,7 @@ def discard(session: Session, model: str | None, everything: bool, yes: bool) ->
     if (model is None) is not everything:
         raise click.UsageError("name a model, or say --all for every model.")
     from warehouse_sync.state.lifecycle import BatchState, WindowState
+    from warehouse_sync.upkeep import by_hand
 
     pipeline = session.config.name
     with changing(session, "discard") as store:
@@ -314,12 +239,10 @@ def discard(session: Session, model: str | None, everything: bool, yes: bool) ->
         if not given_up:
             session.console.event("nothing_to_discard", "nothing was read and not delivered")
             return 0
-        explain(_what_is_given_up(given_up))
-        if not (yes or confirmed()):
+        if not agreed(session, _what_is_given_up(given_up), yes=yes):
             return 1
         save_export(session, store, "discard")
-        store.supersede_batches([batch.id for batch in given_up])
-        _sweep(session.config, store)
+        by_hand.discard(store, session.config, given_up)
         left = store.windows(pipeline, model=model, states=(WindowState.READY,))
     rows = sum(batch.rows for batch in given_up)
     more = "" if not left else f"; {counted(len(left), 'window waits')} for the job that has the rest"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from warehouse_sync.cli.ask import confirmed
-from warehouse_sync.cli.by_hand import changing, explain, keeping, known_model, save_export
+from warehouse_sync.cli.by_hand import agreed, changing, known_model, save_export
 from warehouse_sync.cli.options import Verb, shared
-from warehouse_sync.cli.output import print_data
+from warehouse_sync.cli.output import print_data, print_json
 from warehouse_sync.cli.session import Session
 
 if TYPE_CHECKING:
@@ -40,8 +38,7 @@ def adopt(session: Session, yes: bool) -> int:
         if found.is_nothing:
             session.console.event("nothing_to_adopt", "nothing to adopt: the state belongs to what the YAML says")
             return 0
-        explain(found.lines)
-        if not (yes or confirmed()):
+        if not agreed(session, found.lines, yes=yes):
             return 1
         if not found.is_new:
             save_export(session, store, "adopt")
@@ -67,10 +64,8 @@ def rename(session: Session, names: tuple[str, ...], pipeline: str | None, yes: 
 
 
 def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
-    from warehouse_sync.changes.snapshot import snapshot_file
-    from warehouse_sync.durable import sync, whole_file
     from warehouse_sync.errors import UsageError
-    from warehouse_sync.outbox import disk_errors
+    from warehouse_sync.upkeep import by_hand
 
     config = session.config
     if old == new:
@@ -81,37 +76,24 @@ def _rename_model(session: Session, old: str, new: str, *, yes: bool) -> int:
             raise UsageError(
                 f"the state store knows a model `{new}` already", hint=f"`warehouse-sync state reset {new}` forgets it."
             )
-        explain([f"The state of model {old} becomes that of model {new}. Nothing is sent again."])
+        lines = [f"The state of model {old} becomes that of model {new}. Nothing is sent again."]
         if not any(model.name == new for model in session.models):
-            explain([f"There is no model file `{new}` yet."])
-        if not (yes or confirmed()):
+            lines.append(f"There is no model file `{new}` yet.")
+        if not agreed(session, lines, yes=yes):
             return 1
         save_export(session, store, "rename")
-        before, after = snapshot_file(config.home, old), snapshot_file(config.home, new)
-        # Both names until the store has decided: whichever it knows finds its snapshot.
-        with disk_errors(after, kept="nothing was changed"):
-            after.unlink(missing_ok=True)
-            if before.exists():
-                with before.open("rb") as source, whole_file(after) as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-                sync(after.parent)
-        with keeping(config) as keeper:
-            if keeper is not None:
-                keeper.rename(keeper.tables(config.name, old), keeper.tables(config.name, new))
-        store.by_hand.rename_model(config.name, old, new)
-        before.unlink(missing_ok=True)
+        by_hand.rename_model(store, config, old, new)
     session.console.event("state_renamed", f"model {old} is now {new}", models=[old, new])
     return 0
 
 
 def _rename_pipeline(session: Session, old: str, *, yes: bool) -> int:
     from warehouse_sync.errors import UsageError
-    from warehouse_sync.home import move_home
     from warehouse_sync.state.lease import hold_lease
+    from warehouse_sync.upkeep import by_hand
 
     config = session.config
     new, url = config.name, config.state.url.get_secret_value()
-    before = config.home.parent / old
     if old == new:
         raise UsageError(f"the YAML names the pipeline `{new}` already", hint="give it its new `name` first.")
     with changing(session, "rename", pipeline=old) as store:
@@ -120,25 +102,16 @@ def _rename_pipeline(session: Session, old: str, *, yes: bool) -> int:
                 f"the state store knows a pipeline `{new}` already",
                 hint=f"`warehouse-sync state reset --all` forgets what `{new}` sent; then do this again.",
             )
-        explain(
-            [
-                f"The state of pipeline {old} becomes that of pipeline {new}. Nothing is sent again.",
-                f"Its folder {before} becomes {config.home}.",
-            ]
-        )
-        if not (yes or confirmed()):
+        lines = [
+            f"The state of pipeline {old} becomes that of pipeline {new}. Nothing is sent again.",
+            f"Its folder {config.home.parent / old} becomes {config.home}.",
+        ]
+        if not agreed(session, lines, yes=yes):
             return 1
         with hold_lease(url, new, f"state rename of {config.file.name}"):
             undo = f"`name: {old}` in the YAML, then `warehouse-sync state rename --pipeline {new}` undoes this"
             save_export(session, store, "rename", pipeline=old, undo=undo)
-            move_home(before, config.home, old, new)
-            with keeping(config) as keeper:
-                if keeper is not None:
-                    for known in store.model_states(old):
-                        # Its numbers of deliveries would be taken for those of the state that comes.
-                        keeper.drop(keeper.aside(new, known.model))
-                        keeper.rename(keeper.tables(old, known.model), keeper.tables(new, known.model))
-            store.by_hand.rename_pipeline(old, new)
+            by_hand.rename_pipeline(store, config, old)
     session.console.event("state_renamed", f"pipeline {old} is now {new}", pipeline=new)
     return 0
 
@@ -166,22 +139,19 @@ def unlock(session: Session, yes: bool) -> int:
         session.console.event("nothing_to_unlock", f"nobody holds the lease of {config.name}")
         return 0
     path = lock_path(url, config.name)
-    explain([f"The lease of {config.name} is held by {held}."])
+    lines = [f"The lease of {config.name} is held by {held}."]
     if path is not None:
-        explain(
-            [
-                f"On SQLite the operating system holds the lock ({path}), and gives it back when that process ends.",
-                "End the process if it hangs. Deleting the file would let two runs work at once.",
-            ]
-        )
-        return 1
-    explain(
-        [
-            "If that run is alive, it stops before its next upload, and records nothing more; the next run goes on.",
-            "If it is gone, its lease runs out by itself within 90 seconds.",
+        lines += [
+            f"On SQLite the operating system holds the lock ({path}), and gives it back when that process ends.",
+            "End the process if it hangs. Deleting the file would let two runs work at once.",
         ]
-    )
-    if not (yes or confirmed()):
+        session.console.event("state_change", "\n".join(lines))
+        return 1
+    lines += [
+        "If that run is alive, it stops before its next upload, and records nothing more; the next run goes on.",
+        "If it is gone, its lease runs out by itself within 90 seconds.",
+    ]
+    if not agreed(session, lines, yes=yes):
         return 1
     with open_store(url) as store:
         store.by_hand.unlock(config.name)
@@ -212,7 +182,10 @@ def export(session: Session, file: Path | None) -> None:
             raise UsageError(f"there is no folder {file.absolute().parent}", hint="make it, or name another FILE.")
         path = file or default_path(config.home, "export", now)
         write_export(store, config.name, config.home, path.absolute(), "export", now)
-    print_data(str(path))
+    if session.prints_json:
+        print_json({"path": path})
+    else:
+        print_data(str(path))
 
 
 @click.command("import", cls=Verb, short_help="Make the state what it was when it was exported.")
@@ -223,6 +196,7 @@ def export(session: Session, file: Path | None) -> None:
 def import_(session: Session, file: Path, yes: bool) -> int:
     """Replace the state of the pipeline, and its snapshots, by what FILE holds."""
     from warehouse_sync.errors import UsageError
+    from warehouse_sync.upkeep.by_hand import keeping
     from warehouse_sync.upkeep.exports import put_back, read_export
 
     config = session.config
@@ -234,8 +208,8 @@ def import_(session: Session, file: Path, yes: bool) -> int:
             f" {found.pipeline}` gives it another name.",
         )
     with changing(session, "import", new=True) as store:
-        explain(_what_comes_back(store, found, inside=config.snapshot.where == "warehouse"))
-        if not (yes or confirmed()):
+        lines = _what_comes_back(store, found, inside=config.snapshot.where == "warehouse")
+        if not agreed(session, lines, yes=yes):
             return 1
         if store.pipeline(config.name) is not None:
             save_export(session, store, "import")

@@ -6,14 +6,14 @@ import os
 import re
 from collections import deque
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 FOLDER = "logs"
 MARK = "id"
 """The file that says a home is claimed; until then nothing is written there."""
 
-_NAME = re.compile(r"\d{4}-\d{2}-\d{2}\.log")
+_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.log")
 _WAITING = 1000
 
 
@@ -26,7 +26,7 @@ class LogFile:
     def __init__(self, home: Path, *, started: datetime, keep: timedelta) -> None:
         self.home = home
         self.path = home / FOLDER / f"{started:%Y-%m-%d}.log"
-        self._oldest = f"{started - keep:%Y-%m-%d}.log"
+        self._started, self._keep = started.date(), keep
         self._descriptor: int | None = None
         self._waiting: deque[str] = deque(maxlen=_WAITING)
         self._given_up = False
@@ -65,7 +65,21 @@ class LogFile:
         return self._descriptor
 
     def _remove_old(self) -> None:
-        for path in self.path.parent.iterdir():
-            if _NAME.fullmatch(path.name) and path.name < self._oldest:
+        """Of two clocks, this run's and that of the newest other file, the one behind decides: one wrong run takes none
+        away."""
+        days = {path: day for path in self.path.parent.iterdir() if path != self.path and (day := _day(path.name))}
+        if not days:
+            return
+        today = min(self._started, max(days.values()))
+        for path, day in days.items():
+            if today - day > self._keep:
                 with suppress(OSError):
                     path.unlink()
+
+
+def _day(name: str) -> date | None:
+    """The day of a log file of that name; None for another file."""
+    found = _NAME.fullmatch(name)
+    with suppress(ValueError):
+        return date.fromisoformat(found[1]) if found else None
+    return None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.snapshot import snapshot_file
-from warehouse_sync.errors import DestinationError
-from warehouse_sync.home import check_owner, read_id, write_id
+from warehouse_sync.errors import DestinationError, StateError
+from warehouse_sync.home import DamagedId, check_owner, is_filled, read_id, write_id
 from warehouse_sync.outbox import Outbox
 from warehouse_sync.parts import account_of, key_mark
 from warehouse_sync.state.lifecycle import BatchState, WindowState
@@ -69,7 +69,8 @@ def find_adoption(store: Store, config: Config, client: Client) -> Adoption:
     Raises DestinationError for another account, StateError for a folder of another pipeline, and the client's errors.
     """
     name, home = config.name, config.home
-    known, found = store.pipeline(name), read_id(home)
+    known = store.pipeline(name)
+    found, lacks = _read_id(home, is_known=known is not None)
     check_owner(home, found, name, is_known=known is not None)
     if known is None:
         line = f"Pipeline {name} starts with nothing: its first run sends everything."
@@ -80,9 +81,25 @@ def find_adoption(store: Store, config: Config, client: Client) -> Adoption:
     if found is None or found[1] != known.home_id:
         folder = uuid.uuid4().hex if found is None else found[1]
         windows, told = _left_behind(store, name, home, inside=config.snapshot.where == "warehouse")
-        lines += [f"{home} becomes the folder of pipeline {name}. It is {'another one' if found else 'empty'}.", *told]
+        lines += [f"{home} becomes the folder of pipeline {name}. {lacks or 'It is another one.'}", *told]
     destination, told = _destination(store, config, client)
     return Adoption(name, home, (*lines, *told), folder=folder, windows=windows, destination=destination)
+
+
+def _read_id(home: Path, *, is_known: bool) -> tuple[tuple[str, str] | None, str]:
+    """What the folder says whose it is, and a sentence on why it says nothing."""
+    try:
+        found = read_id(home)
+    except DamagedId as error:
+        if is_known:
+            return None, "Its `id` is damaged."
+        raise StateError(
+            f"{error.message}, and the state store knows nothing of this pipeline",
+            hint="put both back from a backup; only to start over and send everything again: remove the folder.",
+        ) from None
+    if found is not None:
+        return found, ""
+    return None, "Its `id` is missing." if is_filled(home) else "It is empty."
 
 
 def _left_behind(store: Store, pipeline: str, home: Path, *, inside: bool) -> tuple[tuple[int, ...], list[str]]:

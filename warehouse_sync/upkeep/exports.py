@@ -120,8 +120,9 @@ def put_back(store: Store, export: Export, home: Path, keeper: SnapshotWriter | 
     """Make state and files of the pipeline what they are in the archive; and the tables of `keeper`, as far as it can.
 
     The store comes last: a snapshot that does not go with it stops its model, and doing this again puts it right.
-    Raises DiskError and WarehouseError.
+    Raises StateError for a folder whose id is damaged, DiskError and WarehouseError.
     """
+    found = read_id(home)
     if keeper is not None:
         ends = _last_deliveries(export)
         others = [known.model for known in store.model_states(export.pipeline) if known.model not in ends]
@@ -135,7 +136,6 @@ def put_back(store: Store, export: Export, home: Path, keeper: SnapshotWriter | 
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 with archive.open(name) as source, whole_file(target) as file:
                     shutil.copyfileobj(source, file, 1 << 20)
-    found = read_id(home)
     home_id = export.home_id if found is None else found[1]
     store.by_hand.put_back(export.pipeline, export.tables, home_id)
     if found is None:
