@@ -6,6 +6,7 @@ A line is a cron expression (five fields, or six with seconds in front; @hourly 
 cron's rules hold.
 
 - Lines of its own go to stdout, one for each start and each end; what a command prints goes where this program's goes.
+- A clock that was set back by more than a minute is noticed, and said: every line's next time is found anew.
 - A line whose command is still at work when its time comes again is passed over, and said.
 - SIGTERM goes on to every command that is at work, with all that it started; nothing new starts, and this program ends
   with 0 when the last one has. A second signal goes on too. SIGINT does the same, and goes on as SIGTERM: a shell whose
@@ -39,6 +40,8 @@ VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 ENDS = (signal.SIGTERM, signal.SIGINT)
 LONGEST = 60.0
 """Seconds that are slept at once, so that a clock that was set is noticed."""
+SET_BACK = 60.0
+"""Seconds by which a clock may go back, so that the lines' times still hold."""
 GLANCE = 0.2
 """Seconds between two looks at whether what a shell left behind is over."""
 
@@ -116,6 +119,11 @@ def following(expression: str, now: datetime) -> datetime:
     return found
 
 
+def clock_ahead() -> float:
+    """Seconds by which the clock is ahead of one that nobody sets."""
+    return datetime.now(UTC).timestamp() - time.monotonic()
+
+
 def say(message: str) -> None:
     """One line on stdout, with the time in UTC."""
     print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} schedule: {message}", flush=True)
@@ -129,6 +137,7 @@ class Scheduler:
         self.zone = zone
         self.ending = False
         self.groups: set[int] = set()
+        self.ahead = clock_ahead()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT came and every command is over."""
@@ -139,6 +148,7 @@ class Scheduler:
             if came is not None and came.si_signo in ENDS:
                 self._end(signal.Signals(came.si_signo).name)
             self._collect()
+            self._look_at_the_clock()
             if not self.ending:
                 self._start_what_is_due()
 
@@ -147,6 +157,18 @@ class Scheduler:
             return GLANCE
         nearest = min(line.due for line in self.lines)
         return min(LONGEST, max(0.0, (nearest - datetime.now(self.zone)).total_seconds()))
+
+    def _look_at_the_clock(self) -> None:
+        """A clock that was ahead, and was put right, would leave the lines' next times far away."""
+        ahead = clock_ahead()
+        if self.ahead - ahead <= SET_BACK:
+            self.ahead = max(self.ahead, ahead)
+            return
+        self.ahead, now = ahead, datetime.now(self.zone)
+        for line in self.lines:
+            line.due = following(line.expression, now)
+        nearest = min(line.due for line in self.lines)
+        say(f"the clock was set back; next at {nearest.isoformat()}")
 
     def _start_what_is_due(self) -> None:
         now = datetime.now(self.zone)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import closing
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +45,13 @@ def refuse_a_row(project: Project) -> None:
 def break_off(project: Project) -> None:
     """A run that is killed while its job goes on."""
     assert project.cli("run", WAREHOUSE_SYNC_TEST_KILL_AT="after_accept").code == -9
+
+
+def run_with_a_clock_ahead(project: Project) -> None:
+    """A run that ended, and a clock that was put right since."""
+    project.cli.here("run").check()
+    with closing(sqlite3.connect(project.home.parent / "state.db")) as store, store:
+        store.execute("UPDATE runs SET ended_at = datetime(ended_at, '+400 days')")
 
 
 # status
@@ -86,6 +95,7 @@ def test_status_of_what_waits(project: Project, sandbox: Sandbox) -> None:
         (lambda project: project.cli.here("run").check(), "0s", "run 1 ended more than 0s ago"),
         (refuse_a_row, "1h", "run 1 ended with exit code 1"),
         (break_off, "1h", "run 1 was broken off"),
+        (run_with_a_clock_ahead, "1h", "run 1 ended in the future: was the clock set?"),
     ],
 )
 def test_status_for_a_health_check(
@@ -179,11 +189,24 @@ def test_history_of_a_run_that_reached_nobody(project: Project, sandbox: Sandbox
     project.write_config("delivery: {busy_timeout: 700ms}\n")
     result = project.cli.here("run").check(1)
     assert f"Check userpilot.endpoint ({sandbox.url}), and that this machine can reach it." in result.err
-    assert "not tried: Userpilot does not answer: job list: no connection: refused or unreachable" in result.err
+    assert "1 of 2 SKIPPED events: not tried\n" in result.err
+    assert "ERROR Userpilot does not answer: job list: no connection: refused or unreachable" in result.err
     assert " in 0.00s" not in result.err, "what is skipped takes no time"
     (entry,) = project.cli.here("history", "--output", "json").check().lines
     seconds = datetime.fromisoformat(entry["ended_at"]) - datetime.fromisoformat(entry["started_at"])
     assert 0.2 < seconds.total_seconds() < 60
+
+
+def test_the_first_call_of_a_run_is_not_tried_for_hours(
+    project: Project, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no setting is named that would not help."""
+    for module in ("warehouse_sync.runs.run", "warehouse_sync.delivery.asking"):
+        monkeypatch.setattr(f"{module}.FIRST_CALL", timedelta(milliseconds=700))
+    sandbox.close()
+    err = project.cli.here("run").check(1).err
+    assert "Everything is recorded; the next run goes on." in err
+    assert "busy_timeout" not in err
 
 
 # rejects
@@ -215,7 +238,7 @@ def test_rejects_without_a_key_are_found_by_their_window(project: Project) -> No
     project.cli.here("run").check(1)
     out = project.cli.here("rejects").check().out
     assert "_happened from 2025-01-05 00:03:00.000000 to 2025-01-07 00:00:00.000000" in out
-    assert "_changed from 2025-01-03 10:00:00.000000 (and its lag) to 2025-01-08 00:00:00.000000" in out
+    assert "_changed from 2025-01-03 09:00:00.000000 to 2025-01-08 00:00:00.000000" in out
     for item in project.cli.here("rejects", "--output", "json").check().lines:
         assert item["key"] is None
         assert item["window"]
@@ -474,7 +497,7 @@ def test_debug_goes_on_after_a_fault_of_its_own(project: Project, monkeypatch: p
     monkeypatch.setattr("warehouse_sync.userpilot.client.Client.check", fail)
     result = project.cli.here("debug").check(1)
     assert checks(result.out) == GOOD | {"userpilot": "FAIL"}
-    assert "internal error: KeyError at warehouse_sync/cli/doctor.py:" in result.out
+    assert "internal error: KeyError at warehouse_sync/cli/debug.py:" in result.out
     assert "a value" not in result.out + result.err
 
 

@@ -98,6 +98,33 @@ def test_unknown_verb(cli: CommandLine) -> None:
     assert "No such command" in cli.here("state", "rest").check(2).err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run users events", "models are chosen with --select: `run --select users events`."),
+        ("ls users", "models are chosen with --select: `ls --select users`."),
+        ("run -m users", "No such option '-m'. Models are chosen with -s, or --select."),
+        ("-m users run", "No such option '-m'. Models are chosen with -s, or --select."),
+        ("plan --models users", "No such option '--models'. Models are chosen with -s, or --select."),
+        ("run --target prod", "with dbt, `warehouse.dbt.target` or DBT_TARGET says which."),
+        ("-t prod run", "A target is a YAML file of its own: -c configs/prod.yml"),
+        ("build", "No such command 'build'. `run` sends what is new or changed"),
+        ("list", "No such command 'list'. `ls` lists the models."),
+        ("run --limit ten", "'ten' is not a valid whole number."),
+        ("show --limit ten", "'ten' is not a valid whole number."),
+        ("rejects --limit ten", "'ten' is not a valid whole number."),
+        ("history --limit ten", "'ten' is not a valid whole number."),
+        ("sandbox --port ten", "'ten' is not a valid whole number."),
+        ("history users", "Got unexpected extra argument (users)"),
+        ("history --select users", "No such option '--select'."),
+    ],
+)
+def test_words_of_other_tools(cli: CommandLine, words: str, said: str) -> None:
+    err = cli.here(*words.split()).check(2).err
+    assert said in err
+    assert "Did you mean" not in err
+
+
 def test_options_before_a_verb_that_does_not_take_them(cli: CommandLine) -> None:
     err = cli.here("-s", "users", "schema").check(2).err
     assert "`schema` has no option --select." in err

@@ -10,7 +10,7 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,11 @@ from warehouse_sync.observe.logfile import LogFile
 from warehouse_sync.observe.reporter import Reporter, Silent
 from warehouse_sync.observe.results import Invocation, run_results, write_results
 from warehouse_sync.observe.scrub import Scrubber
+
+if TYPE_CHECKING:
+    from harness import Project
+
+    from warehouse_sync.userpilot.sandbox import Sandbox
 
 PACKAGE = Path(__file__).parent.parent.parent / "warehouse_sync"
 NOON = datetime(2026, 11, 1, 12, 0, 0, 123456, UTC)
@@ -203,6 +208,61 @@ def test_python_logging_is_taken_along(stream: io.StringIO) -> None:
     assert logging.getLogger("warehouse_sync").level == logging.NOTSET
 
 
+# How a run ended
+
+
+@pytest.mark.parametrize("verb", ["run", "retry"])
+def test_quiet_says_what_makes_the_exit_code(project: Project, verb: str) -> None:
+    """A `partial` model too, and where there is more to read."""
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
+    if verb == "retry":
+        good = (project.folder / "models_sql" / "users.sql").read_text()
+        project.write_model("users", "select 1")
+        project.cli.here("run").check(1)
+        project.write_model("users", good)
+    err = project.cli.here(verb, "-q").check(1).err
+    assert "PARTIAL users: 1 row refused" in err
+    assert "ERROR 1 refused row is open (users: 1): `warehouse-sync rejects` shows why" in err
+    (log,) = (project.home / "logs").iterdir()
+    assert err.count(f"The log has more: {log}\n") == 1
+    assert "events" not in err, "all is well with them"
+
+
+def test_quiet_says_what_was_skipped(project: Project) -> None:
+    project.write_model("aaa", "{{ config(event='identify_company') }}\nselect 1 as company_id from nowhere")
+    err = project.cli.here("run", "-q", "-x").check(1).err
+    assert "2 of 3 SKIPPED events: not tried" in err
+    assert "3 of 3 SKIPPED users: not tried" in err
+
+
+def test_quiet_machines_hear_it_too(project: Project) -> None:
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
+    events = project.cli.here("run", "-q", "--log-format", "json").check(1).events
+    assert [event["code"] for event in events] == ["model_result", "rejects_open", "run_done"]
+    assert {event["level"] for event in events} == {"error"}
+    (log,) = (project.home / "logs").iterdir()
+    assert events[-1]["data"]["log"] == str(log)
+
+
+def test_refused_rows_that_may_be_are_no_error(project: Project) -> None:
+    """`invalid.error_above` says so; those that stand since an earlier run are none either."""
+    project.write_config("invalid: {error_above: 1}\n")
+    project.execute("INSERT INTO users VALUES ('', 'x', '2025-01-08')")
+    for verb in ("run", "run"):
+        assert project.cli.here(verb, "-q").check().err == ""
+    events = project.cli.here("run", "--log-format", "json").check().events
+    assert {event["level"] for event in events if event["code"] in ("model_result", "run_done")} == {"info"}
+    assert {event["level"] for event in events if event["code"] == "rejects_open"} == {"warn"}
+
+
+def test_what_ended_a_run_is_said_once(project: Project, sandbox: Sandbox) -> None:
+    sandbox.job_seconds = 60
+    err = project.cli.here("run", "--time-limit", "1s").check(1).err
+    assert err.count("the time limit of 0:00:01 is over") == 1
+    assert err.count("the next run goes on with them") == 1
+    assert "the time limit" in project.results()["results"][0]["message"]
+
+
 # Progress
 
 
@@ -327,6 +387,16 @@ def test_old_logs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: 
     log.close()
     kept = {path.name for path in (tmp_path / "logs").iterdir()}
     assert kept == {"2026-10-25.log", "other.log", "2026-11-01.log"} | ({"2026-10-01.log"} if stubborn else set())
+
+
+def test_a_clock_that_is_wrong_for_one_run_takes_no_logs_away(tmp_path: Path) -> None:
+    (tmp_path / "id").touch()
+    for started in (NOON, NOON.replace(year=2099), NOON + timedelta(1)):
+        log = LogFile(tmp_path, started=started, keep=timedelta(7))
+        log.write("one")
+        log.close()
+    kept = {path.name for path in (tmp_path / "logs").iterdir()}
+    assert kept == {"2026-11-01.log", "2099-11-01.log", "2026-11-02.log"}
 
 
 # Results

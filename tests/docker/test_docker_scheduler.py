@@ -152,6 +152,33 @@ def test_a_line_at_work_is_passed_over(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+CLOCK = """\
+import datetime, os
+
+class Clock(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(days=0 if os.path.exists(os.environ["PUT_RIGHT"]) else 400)
+
+datetime.datetime = Clock
+"""
+
+
+def test_a_clock_that_is_set_back_stops_nothing(tmp_path: Path) -> None:
+    """A machine may start with a clock that is ahead, until the time server is asked."""
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    put_right = tmp_path / "put right"
+    environ = {"PYTHONPATH": str(tmp_path), "PUT_RIGHT": str(put_right)}
+    with started(tmp_path / "crontab", "* * * * * * echo told\n", **environ) as process:
+        lines_until(process, "is over")
+        put_right.touch()
+        lines_until(process, "the clock was set back")
+        lines_until(process, "line 1 starts")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_what_a_shell_started_and_is_waited_for(tmp_path: Path, number: signal.Signals) -> None:
     """The shell dies of the signal at once; the program that it waited for takes its time to end well."""

@@ -291,7 +291,8 @@ def test_an_early_answer_to_an_upload_is_heard(scripted: Start, write: Write) ->
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (http("200 OK"), "the answer is empty"),
     "no content": (http("204 No Content"), "the answer is empty"),
-    "html": (http("200 OK", "<html>"), "the answer is not JSON"),
+    "html": (http("200 OK", b"\n<!DOCTYPE html><title>"), r"is a web page \(200\): this is not the Import API"),
+    "page": (http("200 OK", b"Hello", "Content-Type: text/html; charset=x"), r"is a web page \(200 text/html\)"),
     "bytes": (http("200 OK", b"\xff\xfe\x00"), "the answer is not JSON"),
     "deep": (http("200 OK", "[" * 200_000), "the answer is not JSON"),
     "truncated": (http("200 OK", b'{"job_id": ', length=500), "the connection was cut"),
@@ -588,7 +589,7 @@ def test_a_path_that_does_not_help_says_nothing_of_the_next(scripted: Start, odd
     with make_client(server.url) as client:
         assert client.job(JOB_ID) is not None
         if odd == "200 OK":
-            with pytest.raises(Unclear, match="not JSON"):
+            with pytest.raises(Unclear, match="a web page"):
                 client.job(JOB_ID)
         else:
             assert client.job(JOB_ID) is None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -13,6 +16,7 @@ from beds import ENGINE, Bed, rows, sent
 
 from warehouse_sync.errors import UsageError, WarehouseError
 from warehouse_sync.warehouses.base import open_warehouse
+from warehouse_sync.warehouses.duckdb_errors import file_trouble
 
 
 def test_attached_databases_can_be_read_and_not_written(duckdb_bed: Bed, tmp_path: Path) -> None:
@@ -80,6 +84,104 @@ def test_a_file_that_another_process_writes(duckdb_bed: Bed) -> None:
     with pytest.raises(WarehouseError, match="is locked by"):
         duckdb_bed.open()
     writer.communicate(b"", timeout=20)
+
+
+# Files that are no warehouse
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A DuckDB file of several blocks."""
+    path = tmp_path_factory.mktemp("sound") / "sound.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT hash(range) AS i FROM range(100_000)")
+    return path.read_bytes()
+
+
+def of_version(file: bytes, version: int) -> bytes:
+    """The file, as if a DuckDB with that storage version had written it; its first block has a checksum of its own."""
+    block, checksum = bytearray(file[8:4096]), 5381
+    block[4:12] = version.to_bytes(8, "little")
+    for place in range(0, len(block), 8):
+        checksum ^= int.from_bytes(block[place : place + 8], "little") * 0xBF58476D1CE4E5B9 % 2**64
+    return checksum.to_bytes(8, "little") + block + file[4096:]
+
+
+def damaged(file: bytes, place: int) -> bytes:
+    """The file with another byte there."""
+    return file[:place] + bytes([file[place] ^ 255]) + file[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"),
+    [
+        ("x.duckdb", lambda file: of_version(file, 200), ["by a newer DuckDB (storage version 200)", "upgrade"]),
+        ("x.duckdb", lambda file: of_version(file, 10), ["by a DuckDB of long ago (storage version 10)", "EXPORT"]),
+        ("x.duckdb", lambda file: file[:9000], ["is cut short", "build it again"]),
+        ("x.duckdb", lambda file: damaged(file, 4116)[:8192], ["is damaged", "build it again"]),
+        ("x.duckdb", lambda file: damaged(file, 100), ["is damaged", "build it again"]),
+        ("x.duckdb", lambda _: b"", ["is no DuckDB file"]),
+        ("x.csv", lambda _: b"id\n1\n", ["is no DuckDB file", "read_csv("]),
+        ("x.txt", lambda _: b"id\n1\n" * 1000, ["is no DuckDB file", "read_csv("]),
+        ("x.parquet", lambda _: b"PAR1" * 100, ["is no DuckDB file", "read_parquet("]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_file_that_is_no_warehouse(
+    duckdb_bed: Bed,
+    tmp_path: Path,
+    sound: bytes,
+    name: str,
+    make: Callable[[bytes], bytes],
+    said: list[str],
+    attached: bool,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(make(sound))
+    settings = {"attach": [{"path": str(path), "alias": "x"}]} if attached else {"path": str(path)}
+    with pytest.raises(WarehouseError) as caught:
+        duckdb_bed.open(**settings)
+    for words in said:
+        assert words in str(caught.value)
+    assert caught.value.message.startswith(name if attached else str(path))
+
+
+def test_a_sqlite_file(tmp_path: Path) -> None:
+    """As DuckDB speaks of it where its extension is not there, nor to be downloaded."""
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (i)")
+    error = file_trouble(
+        duckdb.IOException('IO Error: Failed to download extension "sqlite_scanner" at URL'), str(path)
+    )
+    assert error is not None
+    assert error.message == f"{path} is a SQLite file"
+    assert "type: sqlalchemy" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda file: damaged(file, len(file) - 300_000), "is damaged"),
+        (lambda file: file[: len(file) // 2], "is cut short"),
+    ],
+)
+def test_a_file_that_is_damaged_further_on(
+    tmp_path: Path, sound: bytes, make: Callable[[bytes], bytes], said: str
+) -> None:
+    path = tmp_path / "x.duckdb"
+    path.write_bytes(make(sound))
+    warehouse = open_warehouse("duckdb", {"path": str(path)}, ENGINE)
+    with pytest.raises(WarehouseError, match=said) as caught:
+        warehouse.scalar("SELECT sum(i) FROM t")
+    assert str(path) in caught.value.message
+    warehouse.close()
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match="is a folder") as caught:
+        open_warehouse("duckdb", {"path": str(tmp_path)}, ENGINE)
+    assert "name the .duckdb file in it" in caught.value.hint
 
 
 def test_unknown_kinds() -> None:

@@ -162,7 +162,9 @@ def test_bytes_that_are_no_text_are_said_without_them(postgres_bed: Bed) -> None
     source = warehouse.open("SELECT E'secretvalue\\xf6' AS city")
     with pytest.raises((duckdb.Error, OSError)) as caught:
         rows(source)
-    assert warehouse.explain(caught.value).message == 'PostgreSQL: invalid byte sequence for encoding "UTF8"'
+    explained = warehouse.explain(caught.value)
+    assert explained.message == 'PostgreSQL: invalid byte sequence for encoding "UTF8"'
+    assert explained.hint.startswith("behind `SET client_encoding = UTF8` run the compiled SQL")
     warehouse.close()
     postgres_bed.execute(f"DROP DATABASE {name}")
 

@@ -17,11 +17,32 @@ from typing import Any, NoReturn
 import click
 
 from warehouse_sync import __version__
-from warehouse_sync.cli import dbt, doctor, explain, look, models, rejects, retry, run, sandbox, start, state, unit
-from warehouse_sync.cli.options import shared
+from warehouse_sync.cli import (
+    dbt,
+    debug,
+    explain,
+    history,
+    models,
+    rejects,
+    retry,
+    run,
+    sandbox,
+    start,
+    state,
+    status,
+    unit,
+)
+from warehouse_sync.cli.options import foreign_options, shared
 from warehouse_sync.cli.session import Session
 from warehouse_sync.cli.streams import make_safe
 from warehouse_sync.errors import DiskError, Interrupted, WarehouseSyncError
+
+FOREIGN = {
+    "build": "`run` sends what is new or changed; what the models read is built by dbt.",
+    "sync": "`run` sends what is new or changed.",
+    "list": "`ls` lists the models.",
+}
+"""Verbs that people look for -> what to use."""
 
 RARELY = 50_000
 """Objects made before garbage is looked for: imports make many and no garbage, and looking costs a tenth of a start."""
@@ -33,6 +54,19 @@ class Cli(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of this table, not of the alphabet."""
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words before the verb."""
+        with foreign_options():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb of that name. Raises UsageError."""
+        if args[0] in FOREIGN:
+            raise click.UsageError(f"No such command '{args[0]}'. {FOREIGN[args[0]]}", ctx)
+        return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit."""
@@ -90,7 +124,7 @@ def cli() -> None:
 for verb in (
     start.init,
     start.demo,
-    doctor.debug,
+    debug.debug,
     models.ls,
     models.compile_,
     models.show,
@@ -100,8 +134,8 @@ for verb in (
     unit.unit,
     run.run,
     retry.retry,
-    look.status,
-    look.history,
+    status.status,
+    history.history,
     rejects.rejects,
     explain.explain,
     state.state,

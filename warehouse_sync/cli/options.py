@@ -8,7 +8,8 @@ Nothing here imports more than click: this module is loaded for `--help`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,21 @@ from warehouse_sync.cli.session import Session
 GREEDY = {"-s": "--select", "--select": "--select", "--exclude": "--exclude"}
 """Options that take every word up to the next option, as dbt's do: `--select users companies`."""
 
+_SELECT = "Models are chosen with -s, or --select."
+_TARGET = (
+    "A target is a YAML file of its own: -c configs/prod.yml; with dbt, `warehouse.dbt.target` or DBT_TARGET says"
+    " which."
+)
+FOREIGN = {"-m": _SELECT, "--model": _SELECT, "--models": _SELECT, "-t": _TARGET, "--target": _TARGET}
+"""Options that people know from dbt -> what to use here."""
+
 _Callable = TypeVar("_Callable", bound=Callable[..., Any])
+
+
+class WholeNumber(click.IntRange):
+    """A whole number of a range."""
+
+    name = "whole number"
 
 
 class Duration(click.ParamType[timedelta]):
@@ -117,6 +132,18 @@ def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
         flags.given[name] = SHARED[name][0][-1]
 
 
+@contextmanager
+def foreign_options() -> Iterator[None]:
+    """Raises UsageError with what to use here for an option of another tool, not with one that looks alike."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        if error.option_name not in FOREIGN:
+            raise
+        said = f"No such option '{error.option_name}'. {FOREIGN[error.option_name]}"
+        raise click.UsageError(said, error.ctx) from None
+
+
 class Verb(click.Command):
     """A verb: knows the shared options, also when they stand before it, and reads `--select a b` as dbt does."""
 
@@ -126,9 +153,14 @@ class Verb(click.Command):
         for name, word in ctx.ensure_object(Session).flags.given.items():
             if name not in takes:
                 raise click.UsageError(f"`{ctx.info_name}` has no option {word}.", ctx)
-        if "select" in takes and not any(isinstance(param, click.Argument) for param in self.params):
-            args = spread(args)
-        return super().parse_args(ctx, args)
+        with foreign_options():
+            if "select" not in takes or any(isinstance(param, click.Argument) for param in self.params):
+                return super().parse_args(ctx, args)
+            ctx.allow_extra_args = True
+            if left := super().parse_args(ctx, spread(args)):
+                chosen = f"`{ctx.info_name} --select {' '.join(left)}`"
+                raise click.UsageError(f"models are chosen with --select: {chosen}.", ctx)
+            return left
 
 
 def spread(words: Sequence[str]) -> list[str]:

@@ -25,7 +25,6 @@ COLUMNS = (
 MORE_COLUMNS = ("future", "removed", "retimed", "repaired")
 ALWAYS = ("read", "delivered")
 
-_LEVELS = {ModelStatus.SUCCESS: "info", ModelStatus.PARTIAL: "warn", ModelStatus.ERROR: "error"}
 _WORDS = {ModelStatus.SUCCESS: "OK"}
 
 
@@ -46,21 +45,25 @@ def conclude(session: Session, report: RunReport, args: Mapping[str, Any]) -> in
     width = terminal_width() if console.look.terminal else WIDE
     console.block("\n" + counts_table(report.results, width) + "\n")
     for place, result in enumerate(report.results, start=1):
-        _say_result(session, result, place, len(report.results))
+        _say_result(session, result, f"{place} of {len(report.results)}", report.stopped)
     if report.stopped is not None:
         console.event("run_stopped", str(report.stopped), level="error")
-    open_rejects = _say_rejects(session)
-    written = save(session, report, args)
+    open_rejects = _say_rejects(session, report.results)
+    code = report.exit_code if save(session, report, args) else 1
+    log = console.log_path
     by_status = Counter(result.status for result in report.results)
     counts = " ".join(f"{status.name}={by_status[status]}" for status in ModelStatus)
     console.event(
         "run_done",
-        f"Done in {report.seconds:.2f}s. {counts} TOTAL={len(report.results)}",
+        f"Done in {report.seconds:.2f}s. {counts} TOTAL={len(report.results)}"
+        + (f"\nThe log has more: {log}" if code and log else ""),
+        level="error" if code else "info",
         seconds=round(report.seconds, 3),
         open_rejects=open_rejects,
         statuses={str(status): by_status[status] for status in ModelStatus},
+        log=log,
     )
-    return report.exit_code if written else 1
+    return code
 
 
 def counts_table(results: Sequence[ModelResult], width: int = WIDE) -> str:
@@ -90,18 +93,21 @@ def say_warnings(session: Session, model: str, warnings: Sequence[str], notes: M
         session.console.event("model_note", text, level="warn", model=model, note=code, rows=rows)
 
 
-def _say_result(session: Session, result: ModelResult, place: int, total: int) -> None:
+def _say_result(session: Session, result: ModelResult, place: str, stopped: WarehouseSyncError | None) -> None:
+    """How one model ended; what ended the whole run is said after all of them."""
     word = _WORDS.get(result.status, result.status.name)
-    text = f"{place} of {total} {word} {result.model}: {result.message}"
-    error = result.error
+    said = result.message if stopped is None else result.message.removesuffix(f": {stopped.message}")
+    text = f"{place} {word} {result.model}: {said}"
+    error = None if result.error is stopped else result.error
     if error is None and result.status is not ModelStatus.SKIPPED:
         text += f" in {result.seconds:.2f}s"
     elif error is not None:
-        text += "\n" + _what_to_do(error, result.message)
+        text += "\n" + _what_to_do(error, said)
     session.console.event(
         "model_result",
         text.rstrip(),
-        level=_LEVELS.get(result.status, "warn"),
+        # Whatever makes the exit code is read with `-q` too.
+        level="info" if result.status is ModelStatus.SUCCESS else "error",
         model=result.model,
         status=result.status,
         seconds=round(result.seconds, 3),
@@ -115,8 +121,9 @@ def _what_to_do(error: WarehouseSyncError, said: str) -> str:
     return "\n".join(line.strip().rstrip(":") for line in rest.splitlines() if line.strip(" :"))
 
 
-def _say_rejects(session: Session) -> dict[str, int]:
+def _say_rejects(session: Session, results: Sequence[ModelResult]) -> dict[str, int]:
     """Refused rows that are open, whoever refused them and whenever; a store that is gone by now changes no ending."""
+    are_new = any(result.new_rejects for result in results if result.status is not ModelStatus.SUCCESS)
     try:
         with session.store() as store:
             counts = store.reject_counts(session.config.name)
@@ -128,7 +135,7 @@ def _say_rejects(session: Session) -> dict[str, int]:
         session.console.event(
             "rejects_open",
             f"{counted(sum(counts.values()), 'refused row is')} open ({shown}): `warehouse-sync rejects` shows why",
-            level="warn",
+            level="error" if are_new else "warn",
             models=counts,
         )
     return counts

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from warehouse_sync.cli.options import Verb, shared
+from warehouse_sync.cli.options import Verb, WholeNumber, shared
 from warehouse_sync.cli.output import print_data
 from warehouse_sync.cli.session import Session
 from warehouse_sync.observe.words import counted
@@ -22,7 +22,7 @@ DEFAULT_KEY = "sandbox-key"
 @shared()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="Port; 0 takes a free one."
+    "--port", type=WholeNumber(0, 65535), default=DEFAULT_PORT, show_default=True, help="Port; 0 takes a free one."
 )
 @click.option(
     "--dir",

@@ -9,7 +9,7 @@ CODES: dict[str, str] = {
     "selector_unmatched": "A selector picks no enabled model.",
     "run_skipped": "Another run holds the lease, and --if-locked skip was given.",
     "run_stopped": "The run ended before its work was done: signal, time limit, lease, disk, API out of reach.",
-    "run_done": "The run is over; `data` counts models by status.",
+    "run_done": "The run is over; `data` counts models by status and names the log file.",
     "results_unwritten": "run_results.json could not be written.",
     # One model
     "model_start": "A model is about to be read.",
@@ -21,6 +21,7 @@ CODES: dict[str, str] = {
     "model_warning": "Something about a model that a person should look at.",
     "model_note": "Values that were sent otherwise than the warehouse holds them, with the number of rows.",
     "rejects_open": "Refused rows that are still missing in Userpilot, per model.",
+    "nothing_read_anew": "What an earlier run read for the same is delivered; without comparing, it is not read again.",
     "window_superseded": "A model changed since its rows were read; what was not sent is read again.",
     # Batches and jobs
     "snapshot_waits": "A snapshot in the warehouse cannot be written now; the next merge takes in what was delivered.",
@@ -48,8 +49,10 @@ CODES: dict[str, str] = {
     "tests_done": "How many unit tests ended how.",
     "no_tests": "The selected models have no unit test.",
     # Looking at things
-    "unhealthy": "`status --max-age` found the last run missing, failed, broken off or too old.",
+    "unhealthy": "`status --max-age` found the last run missing, failed, broken off, too old or in the future.",
     # State by hand
+    "state_change": "What a change of the state by hand is about to do, or what came of it besides.",
+    "nothing_done": "A person was asked, and did not agree.",
     "state_reset": "The state of one model, or of the whole pipeline, was forgotten by hand.",
     "rejects_dismissed": "Refused rows were dismissed by hand.",
     "state_exported": "The state was written to a file before it was changed by hand; `data.path` names it.",
@@ -79,6 +82,7 @@ CODES: dict[str, str] = {
     # Any verb
     "progress": "How far a task is: `data` holds task, done, total and unit.",
     "log": "A line of this program's Python logging, with -d.",
+    "nothing_compared": "`validate` cannot read production's manifest of dbt, and so compares nothing with it.",
     "exposures_written": "The file of dbt exposures was written.",
     "exposures_unchanged": "The file of dbt exposures says already what would be written.",
     "file_written": "A file of a project was written.",

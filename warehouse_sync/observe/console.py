@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -66,7 +67,7 @@ ERROR_CODES: dict[type[WarehouseSyncError], str] = {
     WarehouseSyncError: "error",
 }
 
-OWN_WORD = frozenset({"model_result", "test_result"})
+OWN_WORD = frozenset({"model_result", "run_done", "test_result"})
 """Codes whose lines say themselves how it went (`1 of 4 ERROR users`)."""
 
 _LABELS = {"warn": "WARN ", "error": "ERROR "}
@@ -181,6 +182,11 @@ class Console:
                 self._say("info", self.scrubber.text(text))
 
     # What the command line says
+
+    @property
+    def log_path(self) -> Path | None:
+        """The log file; None where there is none that holds every line so far."""
+        return self.log.path if self.log is not None and self.log.is_written else None
 
     def failure(self, error: WarehouseSyncError) -> None:
         """One error: what, where, and what to do next."""

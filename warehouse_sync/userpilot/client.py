@@ -56,7 +56,7 @@ from warehouse_sync.errors import (
 )
 from warehouse_sync.userpilot.job import ACCOUNT, RemoteJob
 from warehouse_sync.userpilot.route import route_of
-from warehouse_sync.userpilot.trouble import phrase, retry_after, server_message, trouble
+from warehouse_sync.userpilot.trouble import phrase, retry_after, server_message, trouble, web_page
 from warehouse_sync.userpilot.upload import UploadBody
 
 if TYPE_CHECKING:
@@ -304,6 +304,9 @@ class Client:
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
+            if page := web_page(answer.status, answer.headers.get("content-type", ""), answer.body):
+                hint = f"Check userpilot.endpoint ({self._base})."
+                raise _unclear(f"{what}: the answer is {page}", answer, hint) from None
             shape = "empty" if not answer.body.strip() else "not JSON"
             raise _unclear(f"{what}: the answer is {shape}", answer) from None
 
@@ -414,9 +417,9 @@ def _origin(scheme: str, host: str | None, port: int | None) -> tuple[str, str |
     return scheme, host, port or (443 if scheme == "https" else 80)
 
 
-def _unclear(message: str, answer: _Answer) -> Unclear:
+def _unclear(message: str, answer: _Answer, hint: str = "") -> Unclear:
     known = f" (request id {answer.request_id})" if answer.request_id else ""
-    return Unclear(message + known, status=answer.status, request_id=answer.request_id)
+    return Unclear(message + known, status=answer.status, request_id=answer.request_id, hint=hint)
 
 
 __all__ = ["Client", "RemoteCheck", "RemoteJob"]

@@ -82,6 +82,15 @@ def server_message(body: bytes, api_key: str) -> str:
     return words(said.replace(api_key, "(API key)"))[:MAX_SERVER_MESSAGE]
 
 
+def web_page(status: int, kind: str, body: bytes) -> str:
+    """What a page for people says of whoever answers, by the answer's type or beginning; '' when it is none."""
+    is_html = kind.lower().strip().startswith("text/html")
+    if not is_html and not re.match(rb"\s*<(!doctype html|html)\b", body, re.IGNORECASE):
+        return ""
+    said = f"{status} text/html" if is_html else f"{status}"
+    return f"a web page ({said}): this is not the Import API, or it is a proxy's login page"
+
+
 def retry_after(value: str) -> float | None:
     """Seconds to wait, from seconds or an HTTP date, within 0..MAX_RETRY_AFTER; None when it is neither."""
     value = value.strip()
@@ -94,4 +103,4 @@ def retry_after(value: str) -> float | None:
     return None
 
 
-__all__ = ["phrase", "retry_after", "server_message", "trouble"]
+__all__ = ["phrase", "retry_after", "server_message", "trouble", "web_page"]

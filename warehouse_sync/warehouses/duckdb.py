@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from warehouse_sync.errors import WarehouseError
 from warehouse_sync.observe.words import counted
 from warehouse_sync.warehouses.base import NATIVE_TYPE, Engine, Source, line_naming, name_literal, text_literal
+from warehouse_sync.warehouses.duckdb_errors import explain, file_trouble, kind_of
+from warehouse_sync.warehouses.duckdb_files import check_files, search_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,23 +35,27 @@ _NESTED = ("struct", "map", "list", "array", "union")
 
 _ENDS = ("9999-12-31", "0001-01-01")
 
-_SAFE_ERRORS = ("Catalog Error", "Binder Error", "Parser Error", "Syntax Error")
-"""Errors whose first line speaks of names in the SQL; all others may print values of rows."""
-
 
 class DuckDBWarehouse:
     """`path` is a file, `:memory:` or an `md:` name; `token` MotherDuck's; `attach` more databases, each a mapping with
-    the YAML's keys `path`, `alias`, `type`. Raises WarehouseError when one of them is missing, locked or unreadable."""
+    the YAML's keys `path`, `alias`, `type`; `folder` is where dbt runs, if it makes the tables: files that they name
+    lie there. Raises WarehouseError when one of them is missing, locked or unreadable."""
 
     dialect = "duckdb"
     folds_upper = False
 
     def __init__(
-        self, path: str, engine: Engine, token: str | None = None, attach: Sequence[Mapping[str, Any]] = ()
+        self,
+        path: str,
+        engine: Engine,
+        token: str | None = None,
+        attach: Sequence[Mapping[str, Any]] = (),
+        folder: Path | None = None,
     ) -> None:
         import duckdb
 
         self.path = path
+        self.folder = folder
         self.place = _place(path)
         if _is_file(path):
             _require_file(path, "warehouse.path", path)
@@ -64,6 +70,8 @@ class DuckDBWarehouse:
                 self._attach_more(f"warehouse.attach[{place}]", more)
             if self.catalog:
                 self.connection.execute(f"USE {name_literal(self.catalog)}")
+            if folder is not None:
+                search_in(self.connection, folder)
         except duckdb.Error as error:
             self.connection.close()
             raise self.explain(error) from None
@@ -73,8 +81,9 @@ class DuckDBWarehouse:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], engine: Engine) -> DuckDBWarehouse:
-        """The warehouse of these settings: `path`, and `token` and `attach` where they are given."""
-        return cls(str(settings["path"]), engine, settings.get("token"), settings.get("attach") or ())
+        """The warehouse of these settings: `path`, and `token`, `attach` and `folder` where they are given."""
+        more = settings.get("attach") or ()
+        return cls(str(settings["path"]), engine, settings.get("token"), more, settings.get("folder"))
 
     def _attach_itself(self) -> None:
         """The warehouse. What is no file may hold a password, so no text of DuckDB about it is shown."""
@@ -84,9 +93,9 @@ class DuckDBWarehouse:
             self._attach(self.path, self.catalog, None)
         except duckdb.Error as error:
             if _is_file(self.path):
-                raise
+                raise file_trouble(error, self.path) or explain(error, self.path) from None
             raise WarehouseError(
-                f"DuckDB does not open {self.place} (`{_kind(error)}`)",
+                f"DuckDB does not open {self.place} (`{kind_of(error)}`)",
                 hint="`warehouse.path` is no file: DuckDB's extension for it must exist for this version of DuckDB, and"
                 " be installed or be there to download; then the path and its login decide.",
             ) from None
@@ -109,8 +118,11 @@ class DuckDBWarehouse:
             lock = explain(error, key)
             if "is locked by" in lock.message:
                 raise lock from None
+            trouble = file_trouble(error, Path(path).name) if kind in (None, "duckdb") and _is_file(path) else None
+            if trouble is not None:
+                raise trouble from None
             raise WarehouseError(
-                f"{key} cannot be attached (`{_kind(error)}`)",
+                f"{key} cannot be attached (`{kind_of(error)}`)",
                 hint="check its path and, for another `type` than duckdb, that DuckDB's extension of that name exists"
                 " for this version of DuckDB and can be downloaded or is installed.",
             ) from None
@@ -134,7 +146,7 @@ class DuckDBWarehouse:
             self.connection.execute(f"ATTACH {text_literal(self.path)}")
         except duckdb.Error as error:
             raise WarehouseError(
-                f"MotherDuck does not open {self.path} (`{_kind(error)}`)",
+                f"MotherDuck does not open {self.path} (`{kind_of(error)}`)",
                 hint="check the database's name and the token (`warehouse.token`, or the variable `motherduck_token`).",
             ) from None
 
@@ -150,6 +162,8 @@ class DuckDBWarehouse:
         import duckdb
         import pyarrow as pa
 
+        if self.folder is not None:
+            check_files(self.connection, self.catalog, self.folder, sql)
         try:
             relation = self.connection.sql(sql)
             types = relation.types
@@ -210,44 +224,6 @@ class DuckDBWarehouse:
         return explain(error, self.place)
 
 
-def explain(error: Exception, place: str) -> WarehouseError:
-    """A DuckDB error in this program's words: names of the SQL are kept, values of rows never are.
-
-    A stream's errors arrive as OSError with DuckDB's text, so the text decides.
-
-    `line` is the line of the SQL text (1-based), 0 when DuckDB names none.
-    """
-    text = str(error)
-    kind = text.partition(":")[0]
-    lock = re.search(r"Conflicting lock is held in (.*?) ?\(PID (\d+)\)", text)
-    if "Could not set lock" in text or lock:
-        who = f"{Path(lock.group(1)).name} (PID {lock.group(2)})" if lock else "another process"
-        return WarehouseError(
-            f"{place} is locked by {who}: a `dbt build` or another program has it open for writing",
-            hint="run again when it is done; reading never blocks it longer than the extraction takes.",
-        )
-    found = re.search(r"^LINE (\d+):", text, re.MULTILINE)
-    line = int(found.group(1)) if found else 0
-    first = text.partition("\n")[0].strip()
-    if kind in _SAFE_ERRORS:
-        similar = re.search(r"(Did you mean|Candidate (?:bindings|tables)|Candidates?:)[^\n]*", text)
-        return WarehouseError(f"DuckDB: {first}", line=line, hint=similar.group(0).strip() if similar else "")
-    if kind == "Out of Memory Error":
-        return WarehouseError(
-            "DuckDB ran out of memory while reading this model", hint="raise `engine.memory_limit` in the YAML."
-        )
-    if kind == "IO Error":
-        return WarehouseError(
-            f"{place} cannot be read ({_io_reason(text)})", hint="check the path, its permissions and the disk."
-        )
-    return WarehouseError(
-        f"DuckDB stopped with `{_kind(error)}` while it read this model;"
-        " its text is not shown because it can hold values of rows",
-        line=line,
-        hint="run the compiled SQL (`warehouse-sync compile -s MODEL`) in DuckDB to see it.",
-    )
-
-
 def _told(field: pa.Field, kind: DuckDBPyType) -> pa.Field:
     """The field, with DuckDB's own name on whatever inside it has a type that Arrow takes for another one."""
     import pyarrow as pa
@@ -301,28 +277,11 @@ def _catalog(path: str) -> str:
 
 
 def _require_file(path: str, key: str, shown: str) -> None:
+    if Path(path).is_dir():
+        raise WarehouseError(f"warehouse file {shown} is a folder", hint=f"name the .duckdb file in it, in `{key}`.")
     if not Path(path).is_file():
         raise WarehouseError(
             f"warehouse file {shown} does not exist",
             hint=f"check `{key}` (relative paths start at the YAML file, those of a dbt profile at the dbt"
             " project), or run `dbt build` first.",
         )
-
-
-def _kind(error: Exception) -> str:
-    """What DuckDB calls an error of this kind; says nothing of any value."""
-    kind = str(error).partition(":")[0]
-    return kind if kind.endswith("Error") else type(error).__name__
-
-
-def _io_reason(text: str) -> str:
-    for mark in (
-        "No such file",
-        "Permission denied",
-        "not a valid DuckDB database file",
-        "No space left",
-        "Is a directory",
-    ):
-        if mark.lower() in text.lower():
-            return mark
-    return "input/output error"

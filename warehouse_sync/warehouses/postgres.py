@@ -18,7 +18,7 @@ from warehouse_sync.warehouses import postgres_errors as errors
 from warehouse_sync.warehouses import postgres_types as types
 from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed, text_literal
 from warehouse_sync.warehouses.cancel import Canceller
-from warehouse_sync.warehouses.duckdb import explain
+from warehouse_sync.warehouses.duckdb_errors import explain
 from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 
 if TYPE_CHECKING:

@@ -124,7 +124,8 @@ def reading(error: Exception, place: str, limit: timedelta | None = None) -> War
         )
     plain = _PLAIN.search(text)
     if plain is not None:
-        return WarehouseError(f"PostgreSQL: {plain.group(0)}", hint=_LOOK)
+        utf8 = "behind `SET client_encoding = UTF8` " if "encoding" in plain.group(0) else ""
+        return WarehouseError(f"PostgreSQL: {plain.group(0)}", hint=utf8 + _LOOK)
     which = f" (SQLSTATE {state})" if state else ""
     return WarehouseError(
         f"PostgreSQL stopped while it read this model{which}; its text is not shown because it can hold values of rows",

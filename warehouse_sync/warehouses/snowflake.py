@@ -17,7 +17,7 @@ from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
 from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed, stored_schema
 from warehouse_sync.warehouses.cancel import Canceller
-from warehouse_sync.warehouses.duckdb import explain
+from warehouse_sync.warehouses.duckdb_errors import explain
 from warehouse_sync.warehouses.feed import Feed, FinishedFeeds
 from warehouse_sync.warehouses.snowflake_login import arguments
 

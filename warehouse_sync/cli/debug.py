@@ -122,7 +122,7 @@ def _warehouse(session: Session) -> str:
 
 
 def _snapshots(session: Session) -> str:
-    from warehouse_sync.cli.by_hand import keeping
+    from warehouse_sync.upkeep.by_hand import keeping
 
     with keeping(session.config) as keeper:
         return "" if keeper is None else keeper.check()

@@ -1,8 +1,8 @@
-"""`status` and `history`: what the state store knows of models, runs and jobs."""
+"""`status`: where each model stands, as the state store knows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,12 @@ from warehouse_sync.observe.words import counted
 
 if TYPE_CHECKING:
     from warehouse_sync.project.model import BrokenModel
-    from warehouse_sync.state.rows import Batch, Job, JobHistory, ModelState, Run, RunHistory
+    from warehouse_sync.state.rows import Job, ModelState, Run
     from warehouse_sync.state.store import Store
     from warehouse_sync.values import Model
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the clock of the machine that ran may be ahead of this one's."""
 
 
 @click.command(cls=Verb, short_help="Show where each model stands.")
@@ -54,14 +57,17 @@ def _judge(session: Session, last: Run | None, max_age: timedelta) -> int:
     from warehouse_sync.project.quantities import format_duration
     from warehouse_sync.values import utc_now
 
+    age = utc_now() - last.ended_at if last is not None and last.ended_at is not None else timedelta()
     if last is None:
         trouble = "there was no run yet"
     elif last.ended_at is None:
         trouble = f"run {last.id} was broken off"
     elif last.exit_code != 0:
         trouble = f"run {last.id} ended with exit code {last.exit_code}"
-    elif utc_now() - last.ended_at > max_age:
+    elif age > max_age:
         trouble = f"run {last.id} ended more than {format_duration(max_age)} ago"
+    elif age < -CLOCKS_DIFFER:
+        trouble = f"run {last.id} ended in the future: was the clock set?"
     else:
         return 0
     session.console.event("unhealthy", trouble, level="error")
@@ -154,97 +160,25 @@ def _running(session: Session, store: Store) -> dict[str, Any]:
     config = session.config
     jobs = store.jobs(config.name, states=IN_FLIGHT)
     held = holder(config.state.url.get_secret_value(), config.name)
-    return {"job": _job(jobs[-1]) if jobs else None, "lease": None if held is None else str(held)}
+    return {"job": job_as_json(jobs[-1]) if jobs else None, "lease": None if held is None else str(held)}
 
 
-def _job(job: Job) -> dict[str, Any]:
+def job_as_json(job: Job) -> dict[str, Any]:
+    """A job, as `--output json` shows it."""
     return {
         "number": job.number,
         "file": job.filename,
         "state": job.state,
         "remote_status": job.remote_status,
         "rows": job.rows,
+        "total_rows": job.total_rows,
         "remote_id": job.remote_id,
+        "request_id": job.request_id,
         "reason": job.reason,
         "intended_at": job.intended_at,
+        "accepted_at": job.accepted_at,
         "ended_at": job.ended_at,
     }
 
 
-# History
-
-
-@click.command(cls=Verb, short_help="Show runs, jobs, and the batches each job covered.")
-@shared("config", "output")
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Newest runs.")
-@click.pass_obj
-def history(session: Session, limit: int) -> None:
-    """Runs, their jobs, and the batches that each job covered; the newest run first."""
-    session.sends_nothing("warehouse")
-    with session.store() as store:
-        runs = store.history(session.config.name, limit) if store.pipeline(session.config.name) else []
-    if not runs and not session.prints_json:
-        print_data("no runs yet")
-    for entry in runs:
-        if session.prints_json:
-            print_json(_run_as_json(entry))
-        else:
-            _print_run(entry)
-
-
-def _run_as_json(entry: RunHistory) -> dict[str, Any]:
-    run = entry.run
-    return {
-        "run": run.id,
-        "verb": run.verb,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "exit_code": run.exit_code,
-        "version": run.version,
-        "args": run.args,
-        "results": list(run.results),
-        "jobs": [{**_job(item.job), "batches": [_batch(batch) for batch in item.batches]} for item in entry.jobs],
-    }
-
-
-def _batch(batch: Batch) -> dict[str, Any]:
-    return {
-        "batch": batch.name,
-        "model": batch.model,
-        "window": batch.window_id,
-        "rows": batch.rows,
-        "bytes": batch.bytes,
-        "state": batch.state,
-    }
-
-
-def _print_run(entry: RunHistory) -> None:
-    run = entry.run
-    print_data(f"run {run.id}  {run.verb}  {run.started_at:%Y-%m-%d %H:%M:%S} UTC  {_ending(run)}")
-    if entry.jobs:
-        rows = [row for item in entry.jobs for row in _job_rows(item)]
-        print_table(("  job", "id", "state", "rows", "batch", "batch rows"), rows)
-    print_data("")
-
-
-def _ending(run: Run) -> str:
-    if run.ended_at is None:
-        return "not ended: at work, or killed"
-    seconds = (run.ended_at - run.started_at).total_seconds()
-    statuses = [str(result.get("status")) for result in run.results]
-    counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
-    return f"exit code {run.exit_code}, {seconds:.1f}s{': ' if counts else ''}{counts}"
-
-
-def _job_rows(item: JobHistory) -> Iterable[Sequence[Any]]:
-    """A job and its first batch on one line, further batches below."""
-    job = item.job
-    # The end of a job's id tells it apart; the beginning is the same for all of an account.
-    remote = f"…{job.remote_id[-8:]}" if job.remote_id else None
-    first = (f"  {job.filename}", remote, job.state, job.rows)
-    for place, batch in enumerate(item.batches):
-        yield (*(first if place == 0 else ("", None, None, None)), batch.name, batch.rows)
-    if not item.batches:
-        yield (*first, None, None)
-    if job.reason:
-        yield (f"  {job.reason}", None, None, None, None, None)
+__all__ = ["job_as_json", "status"]
