@@ -16,7 +16,8 @@ from warehouse_sync import __version__
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.encode import PropertyLimits
 from warehouse_sync.extraction.guard import Guard
-from warehouse_sync.extraction.prepare import Policy, fingerprint_of
+from warehouse_sync.extraction.prepare import fingerprint_of
+from warehouse_sync.extraction.request import Policy
 from warehouse_sync.home import empty_spill
 from warehouse_sync.outbox import BatchLimits
 from warehouse_sync.project.config import Config

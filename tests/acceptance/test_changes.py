@@ -67,7 +67,7 @@ def test_the_newest_of_several_changed_versions_is_retimed(pipeline: Pipeline) -
 
 
 def test_the_plan_says_the_same_of_duplicates(pipeline: Pipeline) -> None:
-    from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.extraction.request import Request
     from warehouse_sync.inspection.preview import plan
     from warehouse_sync.parts import policy_of
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from acceptance_pipeline import Pipeline
 
-from warehouse_sync.extraction.prepare import Request
+from warehouse_sync.extraction.request import Request
 from warehouse_sync.inspection.preview import ModelPlan, plan
 from warehouse_sync.parts import policy_of
 

@@ -249,7 +249,7 @@ def test_a_version_that_is_not_known_stops_the_model(pipeline: Pipeline, upgrade
 
 
 def test_a_plan_of_the_run_that_upgrades(pipeline: Pipeline, upgrade: Callable[[], None]) -> None:
-    from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.extraction.request import Request
     from warehouse_sync.inspection.preview import plan
     from warehouse_sync.parts import policy_of
 

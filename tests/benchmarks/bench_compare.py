@@ -32,7 +32,7 @@ def main() -> None:
     from warehouse_sync.context import RunContext
     from warehouse_sync.extraction.extract import extract
     from warehouse_sync.extraction.guard import Guard
-    from warehouse_sync.extraction.prepare import Policy, Request
+    from warehouse_sync.extraction.request import Policy, Request
     from warehouse_sync.merge import merge_delivered
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import BatchLimits, Outbox

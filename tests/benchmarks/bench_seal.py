@@ -106,7 +106,7 @@ def seal(folder: Path, source: str, keyed: bool, connection: dict[str, object] |
     from warehouse_sync.context import RunContext
     from warehouse_sync.extraction.extract import extract
     from warehouse_sync.extraction.guard import Guard
-    from warehouse_sync.extraction.prepare import Policy, Request
+    from warehouse_sync.extraction.request import Policy, Request
     from warehouse_sync.observe.reporter import Silent
     from warehouse_sync.outbox import BatchLimits, Outbox
     from warehouse_sync.project.model import ModelSettings, load_models

@@ -149,7 +149,8 @@ def _cursors(session: Session) -> int:
 
 def _cursor(session: Session, warehouse: Warehouse, model: Model) -> str:
     from warehouse_sync.extraction.cursors import advice, examine
-    from warehouse_sync.extraction.prepare import Request, prepare
+    from warehouse_sync.extraction.prepare import prepare
+    from warehouse_sync.extraction.request import Request
     from warehouse_sync.values import CursorKind, utc_now
 
     prepared = prepare(model, warehouse, session.policy, None, utc_now(), Request(full_refresh=True))

@@ -127,7 +127,7 @@ def show(session: Session, limit: int) -> int:
 def plan(session: Session, limit: int | None, start: str | None, end: str | None) -> int:
     """Count what `run` would do, and show how columns become fields and properties. Sends and writes nothing."""
     from warehouse_sync.cli.report import say_warnings
-    from warehouse_sync.extraction.prepare import Request
+    from warehouse_sync.extraction.request import Request
     from warehouse_sync.inspection import preview
 
     session.sends_nothing()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from warehouse_sync.extraction.prepare import Policy
+    from warehouse_sync.extraction.request import Policy
     from warehouse_sync.observe.console import Console
     from warehouse_sync.project.config import Config
     from warehouse_sync.project.model import BrokenModel, ModelSettings

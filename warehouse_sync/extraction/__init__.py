@@ -1,6 +1,11 @@
 """One window of one model, from its SQL file to sealed batches.
 
-`prepare` makes the model ready to read, `cursors` looks at its cursor column, `reading` streams and compares its rows
-(`inside`: where the warehouse does that), `narrow` finds refused rows again, `guard` stops what looks wrong, and
-`extract` seals and records the rest.
+request.py     what is asked of an extraction, and the YAML's rules for it
+prepare.py     the model ready to read: contract.py, what it was when rows were sent;
+               statement.py, its query within bounds
+cursors.py     a look at its cursor column before the first window
+reading.py     its rows streamed and compared; pushdown.py: where the warehouse compares
+guard.py       what looks wrong is stopped; emptied.py: what is gone is said; renamed.py: new names beside old state
+recall.py      refused rows, found again
+extract.py     sealed and recorded
 """

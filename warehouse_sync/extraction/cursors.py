@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
-from warehouse_sync.extraction.prepare import Prepared, cursor_sql, one_row
+from warehouse_sync.extraction.prepare import Prepared
+from warehouse_sync.extraction.statement import cursor_sql, one_row
 from warehouse_sync.observe.words import counted
 from warehouse_sync.project.render import wrap
 from warehouse_sync.state.rows import ModelState

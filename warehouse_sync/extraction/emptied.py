@@ -11,7 +11,8 @@ from functools import partial
 from warehouse_sync.changes.window import order
 from warehouse_sync.context import RunContext
 from warehouse_sync.errors import WarehouseError
-from warehouse_sync.extraction.prepare import Prepared, cursor_sql, one_row
+from warehouse_sync.extraction.prepare import Prepared
+from warehouse_sync.extraction.statement import cursor_sql, one_row
 from warehouse_sync.project.render import wrap
 from warehouse_sync.values import CursorValue
 from warehouse_sync.warehouses.base import Warehouse, cursor_literal

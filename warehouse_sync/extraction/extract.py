@@ -19,8 +19,9 @@ from warehouse_sync.errors import WarehouseError
 from warehouse_sync.events.reasons import Note
 from warehouse_sync.extraction.cursors import first_look
 from warehouse_sync.extraction.emptied import without_rows
-from warehouse_sync.extraction.prepare import Policy, Prepared, Request, prepare
+from warehouse_sync.extraction.prepare import Prepared, prepare
 from warehouse_sync.extraction.reading import OpenReading, ambiguous_of, opened
+from warehouse_sync.extraction.request import Policy, Request
 from warehouse_sync.merge import check_readable, snapshot_of
 from warehouse_sync.outbox import Outbox, SealedFile
 from warehouse_sync.state.lifecycle import BatchState, WindowState

@@ -2,82 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from warehouse_sync.changes.compare import PREFIX
-from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, in_order, order, parse, sliced, value_of
+from warehouse_sync.changes.window import Bounds, bounds, cursor_kind, order, parse, sliced, value_of
 from warehouse_sync.errors import ModelError, ModelErrors, WarehouseError
-from warehouse_sync.events.encode import EncodeOptions, Encoding, PropertyLimits, compile_row
+from warehouse_sync.events.encode import EncodeOptions, Encoding, compile_row
 from warehouse_sync.events.row_hash import ROW_HASHES, encoder_version
 from warehouse_sync.events.shapes import type_name
-from warehouse_sync.extraction.guard import Guard
-from warehouse_sync.extraction.recall import Recall, key_test
-from warehouse_sync.outbox import BatchLimits
+from warehouse_sync.extraction.contract import (
+    as_known,
+    cannot_compare,
+    check_contract,
+    check_known,
+    half_sent_error,
+    other_kind,
+)
+from warehouse_sync.extraction.recall import Recall
+from warehouse_sync.extraction.request import Policy, Request
+from warehouse_sync.extraction.statement import around, bounded, cursor_name, describe
 from warehouse_sync.project.model import ModelSettings
 from warehouse_sync.project.render import Rendered, fingerprint, render, wrap
 from warehouse_sync.project.template import header_call
-from warehouse_sync.state.rows import ModelState, WindowKind
+from warehouse_sync.state.rows import ModelState
 from warehouse_sync.values import CursorKind, CursorValue, Model
-from warehouse_sync.warehouses.base import UNTOLD, Warehouse, cursor_literal
+from warehouse_sync.warehouses.base import Warehouse, cursor_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The YAML's rules for extraction: how models render, sizes of batches and lines, what stops a model."""
-
-    settings: ModelSettings
-    limits: BatchLimits
-    max_line: int
-    guard: Guard
-    drift: str = "error"
-    property_limits: PropertyLimits = field(default_factory=PropertyLimits)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of one extraction beyond the model itself: `-f`, `--limit` (rows), `--from` and `--to` (half open).
-
-    `recall`: refused rows, once more. `half_sent`: of a model whose events only their lines tell apart, the
-    fingerprints of windows that were sent, or a part of them, and are read again. `compared`: everything is read, as
-    `-f` has it, and what is as it was sent stays.
-    """
-
-    full_refresh: bool = False
-    limit: int | None = None
-    start: str | None = None
-    end: str | None = None
-    recall: Recall | None = None
-    half_sent: frozenset[str] = frozenset()
-    compared: bool = False
-
-    @property
-    def is_backfill(self) -> bool:
-        """True when a range of the cursor was asked for."""
-        return self.start is not None or self.end is not None
-
-    @property
-    def kind(self) -> WindowKind:
-        """A limited window, a backfill and a recall move no cursor; a full one starts the model over."""
-        if self.recall is not None:
-            return "recall"
-        if self.limit is not None:
-            return "limit"
-        return "backfill" if self.is_backfill else "full" if self.full_refresh else "incremental"
-
-    @property
-    def mark(self) -> str:
-        """What two requests for the same rows share, and others do not. No key can be read from it."""
-        recall = self.recall and replace(self.recall, rejects=())
-        asked = (self.kind, self.limit, self.start, self.end, recall)
-        return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -112,23 +68,17 @@ def prepare(
     model: Model, warehouse: Warehouse, policy: Policy, known: ModelState | None, started_at: datetime, request: Request
 ) -> Prepared:
     """Render, describe and compile a model. Raises ModelError with the place in the file."""
-    _check_known(model, known)
-    warehouse.label(model.name)
+    check_known(model, known)
     full = request.full_refresh and model.full_refresh
     since = None if full or known is None or request.is_backfill or request.recall else known.cursor
-    zone = policy.settings.timezone
-    first = render(model, policy.settings.context(), warehouse.dialect)
-    schema = describe(model, warehouse, first)
-    _check_names(model, schema)
-    options = EncodeOptions(zone, started_at, warehouse.folds_upper, policy.property_limits)
-    with _beside_columns(model, schema, options), _header_line(model, "cursor"):
-        kind = cursor_kind(model, schema, type_name)
+    described = _described(model, warehouse, policy, started_at)
+    first, schema, kind = described.first, described.schema, described.cursor
     if since is not None and kind is not since.kind:
-        raise _other_kind(model, schema, since, kind)
+        raise other_kind(model, schema, since, kind)
     rendered, window = first, Bounds(None, None, None)
     if kind is not None:
-        with _beside_columns(model, schema, options), around(model), _header_line(model):
-            window = _window(model, kind, since, request, _Described(first.sql, schema, warehouse, zone))
+        with _beside_columns(model, schema, described.options), around(model), _header_line(model):
+            window = _window(model, kind, since, request, described)
     elif request.is_backfill:
         raise ModelError("a backfill needs a cursor, and this model has none", path=model.path, hint="leave it out.")
     ranged = request.is_backfill or (request.recall is not None and not request.recall.keys)
@@ -136,28 +86,23 @@ def prepare(
         low = cursor_literal(window.low, warehouse.dialect)
         rendered = render(model, policy.settings.context(incremental=True, cursor_from=low), warehouse.dialect)
         schema = schema if rendered.sql == first.sql else describe(model, warehouse, rendered)
-    identity = fingerprint_of(first.sql, model, policy.settings)
-    identities = {fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES}
-    stands_for = known.cursor_fingerprint if known and since is not None else None
-    decided = full or ranged or (since is not None and stands_for is None)
-    if not decided and not request.half_sent <= identities:
-        raise _half_sent(model, known)
-    moved = not model.unique_key and stands_for not in {None, *identities}
+    identities = frozenset(fingerprint_of(first.sql, model, policy.settings, version) for version in ROW_HASHES)
+    moved = _is_another(model, known, request, identities, decided=full or ranged, compares=since is not None)
     if moved:
         # Its lines are others now, so the delivered rows at the bound cannot be told apart: they are not read again.
         window = replace(window, above=True)
     with _header_line(model):
-        encoding = _as_known(compile_row(model, schema, options), schema, known)
+        encoding = as_known(compile_row(model, schema, described.options), schema, known)
     news = check_contract(model, known.properties if known else {}, encoding, policy.drift)
     if request.full_refresh and not model.full_refresh:
         news.append("`-f` passed over: this model has `full_refresh=false`")
-    if request.is_backfill and _cannot_compare(model, known):
+    if request.is_backfill and cannot_compare(model, known):
         news.append(_TWICE)
     if moved and since:
         news.append(f"the model changed: rows exactly at {since.text} are not read again")
     return Prepared(
         model=model,
-        sql=_bounded(model, rendered.sql, window, warehouse, schema, request),
+        sql=bounded(model, rendered.sql, window, warehouse, schema, request),
         whole=first.sql,
         has_own_bound=rendered.sql != first.sql,
         reads_all=kind is None and request.limit is None and not (request.recall and request.recall.keys),
@@ -168,37 +113,65 @@ def prepare(
         started_at=started_at,
         known=known,
         full=full and not request.compared,
-        fingerprint=identity,
-        identities=frozenset(identities),
+        fingerprint=fingerprint_of(first.sql, model, policy.settings),
+        identities=identities,
         warnings=(*rendered.warnings, *encoding.warnings, *news),
         recall=request.recall,
-        timezone=zone,
+        timezone=policy.settings.timezone,
     )
 
 
 _TWICE = "events without a `unique_key` are not compared: those that were sent before are sent a second time"
 
 
-def _cannot_compare(model: Model, known: ModelState | None) -> bool:
-    """True when rows of that model may have been sent, and nobody can tell which."""
-    return known is not None and not model.event.is_identify and not model.unique_key
-
-
 @dataclass(frozen=True)
 class _Described:
-    """The model's full query, what it returns, and where."""
+    """A model's full query, what it returns, and where; `cursor`: of what kind its cursor is."""
 
-    sql: str
+    first: Rendered
     schema: pa.Schema
     warehouse: Warehouse
-    zone: str
+    options: EncodeOptions
+    cursor: CursorKind | None
+
+
+def _described(model: Model, warehouse: Warehouse, policy: Policy, started_at: datetime) -> _Described:
+    warehouse.label(model.name)
+    first = render(model, policy.settings.context(), warehouse.dialect)
+    schema = describe(model, warehouse, first)
+    _check_names(model, schema)
+    options = EncodeOptions(policy.settings.timezone, started_at, warehouse.folds_upper, policy.property_limits)
+    with _beside_columns(model, schema, options), _header_line(model, "cursor"):
+        kind = cursor_kind(model, schema, type_name)
+    return _Described(first, schema, warehouse, options, kind)
+
+
+def _is_another(
+    model: Model,
+    known: ModelState | None,
+    request: Request,
+    identities: Collection[str],
+    *,
+    decided: bool,
+    compares: bool,
+) -> bool:
+    """True when the rows at the cursor were sent by the model as it was, and only their lines would tell them apart.
+
+    `decided`: somebody asked for rows whatever was sent; `compares`: the cursor says where this one begins. Raises
+    ModelError where a part of what is read next was sent by the model as it was.
+    """
+    stands_for = known.cursor_fingerprint if known and compares else None
+    decided = decided or (compares and stands_for is None)
+    if not decided and not request.half_sent <= set(identities):
+        raise half_sent_error(model, known)
+    return not model.unique_key and stands_for not in {None, *identities}
 
 
 def _window(
     model: Model, kind: CursorKind, since: CursorValue | None, request: Request, described: _Described
 ) -> Bounds:
     """What this extraction reads: the asked range, or what comes after `since`, cut by the header's `slice`."""
-    warehouse, zone = described.warehouse, described.zone
+    warehouse, zone = described.warehouse, described.options.timezone
     now = warehouse.now()
     if request.is_backfill:
         low = None if request.start is None else parse(request.start, kind, zone, model, f"--from {request.start}")
@@ -219,7 +192,7 @@ def _window(
 
     def first_new() -> CursorValue | None:
         column = warehouse.quote(cursor_name(model, described.schema))
-        query = f"SELECT min({column}) FROM {wrap(described.sql)}"
+        query = f"SELECT min({column}) FROM {wrap(described.first.sql)}"
         start = window.since or window.low
         if start is not None:
             sign = ">" if window.since is not None else ">="
@@ -229,11 +202,6 @@ def _window(
     return sliced(model, kind, window, first_new)
 
 
-def cursor_name(model: Model, schema: pa.Schema) -> str:
-    """The model's cursor column as the query names it."""
-    return str(next(name for name in schema.names if name.casefold() == (model.cursor or "").casefold()))
-
-
 def fingerprint_of(sql: str, model: Model, settings: ModelSettings, encoder: int | None = None) -> str:
     """What decides a window's rows: another one means that batches not yet in a job are read again.
 
@@ -241,15 +209,6 @@ def fingerprint_of(sql: str, model: Model, settings: ModelSettings, encoder: int
     """
     outside = {"encoder": str(encoder or encoder_version()), "timezone": settings.timezone}
     return fingerprint(sql, model, outside)
-
-
-def describe(model: Model, warehouse: Warehouse, rendered: Rendered) -> pa.Schema:
-    """The columns of the model. Raises ModelError with the model file and, where the warehouse says it, the line."""
-    try:
-        return warehouse.describe(rendered.sql)
-    except WarehouseError as error:
-        error.path, error.line = model.path, rendered.place(error.line)
-        raise
 
 
 @contextmanager
@@ -287,61 +246,6 @@ def _beside_columns(model: Model, schema: pa.Schema, options: EncodeOptions) -> 
         raise
 
 
-@contextmanager
-def around(model: Model) -> Iterator[None]:
-    """A statement around the model's query: its errors name the model's file, and no line, which would be theirs."""
-    try:
-        yield
-    except WarehouseError as error:
-        error.path, error.line = model.path, 0
-        raise
-
-
-def explained(model: Model, warehouse: Warehouse, error: Exception) -> WarehouseError:
-    """An error of the query around the model's, in this program's words; a line would be one of that query."""
-    found = warehouse.explain(error)
-    found.path, found.line = model.path, 0
-    return found
-
-
-def one_row(model: Model, warehouse: Warehouse, query: str) -> tuple[Any, ...]:
-    """The only row of a query around the model's. Raises WarehouseError."""
-    import duckdb
-
-    with around(model):
-        source = warehouse.open(query)
-        try:
-            (row,) = source.connection.sql(f"FROM {source.relation}").fetchall()
-        except duckdb.Error as error:
-            raise warehouse.explain(error) from None
-    return tuple(row)
-
-
-def cursor_sql(model: Model, warehouse: Warehouse, schema: pa.Schema) -> str:
-    """The cursor column in the warehouse's SQL, in the order in which the greatest of its values is found."""
-    column = schema.field(cursor_name(model, schema))
-    return in_order(warehouse.quote(column.name), column.type, warehouse.dialect)
-
-
-def _bounded(model: Model, sql: str, window: Bounds, warehouse: Warehouse, schema: pa.Schema, request: Request) -> str:
-    """The model's query within the window's bounds and limit; rows without a cursor as `null_cursor` says."""
-    wrapped = f"SELECT * FROM {wrap(sql, 'model')}"
-    if model.cursor is not None:
-        name = cursor_sql(model, warehouse, schema)
-        limits = [(">" if window.above else ">=", window.low), ("<", window.before), ("<=", window.last)]
-        inside = [f"{name} {sign} {cursor_literal(end, warehouse.dialect)}" for sign, end in limits if end is not None]
-        if model.null_cursor == "skip":
-            inside.append(f"{name} IS NOT NULL")
-        test = " AND ".join(inside)
-        if test and model.null_cursor != "skip":
-            test = f"({test}) OR {name} IS NULL"
-        wrapped += f"\nWHERE {test}" if test else ""
-    if request.recall is not None and request.recall.keys:
-        found = key_test(model, schema, request.recall.keys, warehouse)
-        wrapped = f"SELECT * FROM (\n{wrapped}\n) AS within\nWHERE {found}" if found else wrapped
-    return wrapped if request.limit is None else f"{wrapped}\nLIMIT {request.limit}"
-
-
 def _check_names(model: Model, schema: pa.Schema) -> None:
     """A column may have any name but those that the comparing query adds beside it."""
     for name in schema.names:
@@ -351,84 +255,3 @@ def _check_names(model: Model, schema: pa.Schema) -> None:
                 path=model.path,
                 hint="give it another name in the query.",
             )
-
-
-def _check_known(model: Model, known: ModelState | None) -> None:
-    """What the state remembers must still be what the header says, or rows would be compared with the wrong ones."""
-    if known is None:
-        return
-    if known.event is not model.event:
-        raise _restart(model, f"this model was `{known.event}` and is now `{model.event}`")
-    if known.unique_key != model.unique_key:
-        was, now = ", ".join(known.unique_key) or "none", ", ".join(model.unique_key) or "none"
-        raise _restart(model, f"`unique_key` was {was} and is now {now}")
-    if known.cursor_column is not None and known.cursor_column != model.cursor:
-        raise _restart(
-            model, f"`cursor` was `{known.cursor_column}` and is now {f'`{model.cursor}`' if model.cursor else 'none'}"
-        )
-
-
-def _half_sent(model: Model, known: ModelState | None) -> ModelError:
-    """Without a key, the delivered rows of a window that was sent in part are told apart by their line as it was."""
-    return ModelError(
-        "this model changed while a part of what it reads next was delivered: without a `unique_key` nobody can tell"
-        " which of its rows those are",
-        path=model.path,
-        hint="put it back, run, and change it then; or let all of them be sent"
-        + (" from a value of the cursor on" if known and known.cursor else "")
-        + f", what was delivered a second time: `warehouse-sync state reset {model.name}"
-        + (" --cursor VALUE`." if known and known.cursor else "`."),
-    )
-
-
-def _other_kind(model: Model, schema: pa.Schema, since: CursorValue, kind: CursorKind | None) -> ModelError:
-    if kind is not None and cursor_name(model, schema) in _untold(schema):
-        return ModelError(
-            f"the cursor `{model.cursor}` has no value in any row, so of what kind it is cannot be told",
-            path=model.path,
-            hint="is the source empty, or being loaded? Nothing was read; run again when there are rows.",
-        )
-    return _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
-
-
-def _as_known(encoding: Encoding, schema: pa.Schema, known: ModelState | None) -> Encoding:
-    """The encoding, properties of columns without a single value having the type that they were last sent with."""
-    was: Mapping[str, Any] = known.properties if known else {}
-    untold = _untold(schema)
-    properties = [
-        replace(one, type=was.get(one.name, one.type)) if one.column in untold else one for one in encoding.properties
-    ]
-    return replace(encoding, properties=tuple(properties))
-
-
-def _untold(schema: pa.Schema) -> set[str]:
-    return {field.name for field in schema if UNTOLD in (field.metadata or {})}
-
-
-def _restart(model: Model, what: str) -> ModelError:
-    return ModelError(
-        what,
-        path=model.path,
-        hint=f"put it back, or start this model over with `warehouse-sync state reset {model.name}`.",
-    )
-
-
-def check_contract(model: Model, sent: Mapping[str, str], encoding: Encoding, drift: str) -> list[str]:
-    """What was sent once (property -> type) does not vanish or change type unnoticed; gives the news, or ModelError."""
-    if not sent or drift == "allow":
-        return []
-    now = {item.name: item.type for item in encoding.properties}
-    gone = [name for name in sent if name not in now and name not in model.dropped]
-    changed = [name for name, old in sent.items() if now.get(name, old) != old and name not in model.dropped]
-    retyped = [f"{name} ({sent[name]} -> {now[name]})" for name in changed]
-    fresh = [name for name in now if name not in sent]
-    trouble = [f"no longer sent: {', '.join(gone)}"] if gone else []
-    trouble += [f"changed type: {', '.join(retyped)}"] if retyped else []
-    if trouble and drift == "error":
-        raise ModelError(
-            f"properties {'; '.join(trouble)}",
-            path=model.path,
-            hint="Userpilot keeps old values and types. Bring them back, list those that may go or change in the header"
-            " (`dropped=[...]`), or set `models.drift: warn`.",
-        )
-    return trouble + ([f"new properties: {', '.join(fresh)}"] if fresh else [])

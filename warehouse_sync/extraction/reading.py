@@ -22,8 +22,9 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Note, Reason, codes
 from warehouse_sync.extraction.guard import KnownKeys
-from warehouse_sync.extraction.prepare import Prepared, around, cursor_name, explained
+from warehouse_sync.extraction.prepare import Prepared
 from warehouse_sync.extraction.pushdown import Inside, compare_inside
+from warehouse_sync.extraction.statement import around, cursor_name, explained
 from warehouse_sync.merge import check_snapshot, snapshot_of
 from warehouse_sync.state.lifecycle import RejectKind, RejectState
 from warehouse_sync.state.rows import NewReject

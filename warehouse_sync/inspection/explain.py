@@ -21,10 +21,12 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError, UsageError, WarehouseSyncError
 from warehouse_sync.events.reasons import Reason, codes
 from warehouse_sync.extraction.extract import since_then
-from warehouse_sync.extraction.prepare import Policy, Request, explained, prepare
+from warehouse_sync.extraction.prepare import prepare
 from warehouse_sync.extraction.pushdown import delivered_inside
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.extraction.recall import key_test
+from warehouse_sync.extraction.request import Policy, Request
+from warehouse_sync.extraction.statement import explained
 from warehouse_sync.inspection.preview import looking
 from warehouse_sync.merge import snapshot_of
 from warehouse_sync.observe.reporter import Reporter

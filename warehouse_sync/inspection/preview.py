@@ -20,9 +20,11 @@ from warehouse_sync.events.reasons import Reason, decode
 from warehouse_sync.extraction.cursors import first_look
 from warehouse_sync.extraction.emptied import without_rows
 from warehouse_sync.extraction.extract import past_rows, since_then
-from warehouse_sync.extraction.prepare import Policy, Prepared, Request, one_row, prepare
+from warehouse_sync.extraction.prepare import Prepared, prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
 from warehouse_sync.extraction.renamed import check_pipeline, renamed_models
+from warehouse_sync.extraction.request import Policy, Request
+from warehouse_sync.extraction.statement import one_row
 from warehouse_sync.home import check_access, check_home
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.observe.words import counted

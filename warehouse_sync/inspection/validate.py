@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warehouse_sync.errors import ModelError, UsageError, WarehouseError, WarehouseSyncError
-from warehouse_sync.extraction.prepare import Policy, Prepared, Request, check_contract, describe, prepare
+from warehouse_sync.extraction.contract import check_contract
+from warehouse_sync.extraction.prepare import Prepared, prepare
+from warehouse_sync.extraction.request import Policy, Request
+from warehouse_sync.extraction.statement import describe
 from warehouse_sync.inspection.preview import looking
 from warehouse_sync.observe.reporter import Reporter
 from warehouse_sync.parts import dialect_of, engine_of, warehouse_of

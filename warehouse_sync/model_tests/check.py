@@ -19,8 +19,9 @@ from warehouse_sync.context import RunContext
 from warehouse_sync.errors import ModelError
 from warehouse_sync.events.reasons import Reason
 from warehouse_sync.events.schema import fields_of
-from warehouse_sync.extraction.prepare import Policy, Request, prepare
+from warehouse_sync.extraction.prepare import prepare
 from warehouse_sync.extraction.reading import OpenReading, opened
+from warehouse_sync.extraction.request import Policy, Request
 from warehouse_sync.model_tests.fixture import FixtureWarehouse
 from warehouse_sync.model_tests.given import AnyRelations, GivenRelations, stands_for
 from warehouse_sync.model_tests.match import Refusal, differences, named, read_line

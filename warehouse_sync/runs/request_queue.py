@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from warehouse_sync.extraction.prepare import Request
+from warehouse_sync.extraction.request import Request
 from warehouse_sync.state.lifecycle import RejectState, WindowState
 from warehouse_sync.state.rows import Window
 from warehouse_sync.state.store import Store

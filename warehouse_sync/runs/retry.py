@@ -15,8 +15,10 @@ from warehouse_sync.changes.window import order
 from warehouse_sync.delivery.held import held_batches
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events.reasons import Reason
-from warehouse_sync.extraction.prepare import Policy, Request, one_row, prepare
+from warehouse_sync.extraction.prepare import prepare
 from warehouse_sync.extraction.recall import Recall
+from warehouse_sync.extraction.request import Policy, Request
+from warehouse_sync.extraction.statement import one_row
 from warehouse_sync.observe.words import counted
 from warehouse_sync.parts import engine_of, warehouse_of
 from warehouse_sync.project.config import Config

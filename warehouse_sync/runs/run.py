@@ -25,8 +25,8 @@ from warehouse_sync.errors import (
     WarehouseSyncError,
 )
 from warehouse_sync.extraction.extract import Extraction, extract
-from warehouse_sync.extraction.prepare import Policy, Request
 from warehouse_sync.extraction.renamed import check_pipeline, renamed_models
+from warehouse_sync.extraction.request import Policy, Request
 from warehouse_sync.home import claim_home
 from warehouse_sync.merge import merge_delivered
 from warehouse_sync.observe.reporter import Reporter

@@ -15,7 +15,8 @@ from warehouse_sync.changes.snapshot import Snapshot, snapshot_file
 from warehouse_sync.changes.window import order, parse
 from warehouse_sync.durable import sync, whole_file
 from warehouse_sync.errors import ModelError, UsageError
-from warehouse_sync.extraction.prepare import Policy, Request, prepare
+from warehouse_sync.extraction.prepare import prepare
+from warehouse_sync.extraction.request import Policy, Request
 from warehouse_sync.home import move_home
 from warehouse_sync.outbox import Outbox, disk_errors
 from warehouse_sync.parts import engine_of, snapshot_schema_of, warehouse_of
