@@ -9,7 +9,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,10 +168,12 @@ def test_old_log_files_are_removed(project: Project) -> None:
     project.write_config("retention: {logs: 7 days}\n")
     project.cli.here("run").check()
     logs = project.home / "logs"
-    for name in ("2020-01-01.log", "notes.log"):
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    for name in ("2020-01-01.log", f"{yesterday}.log", "notes.log"):
         (logs / name).touch()
     project.cli.here("run").check()
     assert not (logs / "2020-01-01.log").exists()
+    assert (logs / f"{yesterday}.log").exists()
     assert (logs / "notes.log").exists()
 
 

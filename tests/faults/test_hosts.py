@@ -59,7 +59,8 @@ def wakes_up_too_late(child: Any, url: str, sandbox: Sandbox) -> None:
     before, posts = everything(url), [r.path for r in sandbox.requests if r.method == "POST"]
     child.send(signal.SIGCONT)
     assert child.wait() == 1, child.said
-    assert "the lease of this run is lost" in child.said
+    # Where it was paused within a transaction, the server has ended that one.
+    assert "the lease of this run is lost" in child.said or "the state store failed: " in child.said
     assert "internal error" not in child.said
     assert everything(url) == before
     assert [r.path for r in sandbox.requests if r.method == "POST"] == posts

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url, update
+from sqlalchemy import make_url, text, update
+from sqlalchemy.exc import DBAPIError
 
 from warehouse_sync.errors import LeaseHeld, LocalStateLost, StateError
 from warehouse_sync.state import lease as lease_module
@@ -358,3 +359,24 @@ def test_two_hosts_on_one_server(store_url: str) -> None:
         process.communicate("done\n")
         lease.check()
     database.close()
+
+
+def test_a_host_that_is_paused_in_a_transaction_holds_nobody_up(
+    shared: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse_sync.state.database.IDLE_SECONDS", 1)
+    with (
+        closing(open_database(shared[0])) as paused,
+        closing(open_database(shared[0])) as other,
+        hold_lease(shared[0], "prod", "cron") as lease,
+        ExitStack() as transaction,
+    ):
+        connection = transaction.enter_context(paused.write())
+        lease.fence(connection)
+        with other.write() as taken:
+            taken.execute(text("SET LOCAL lock_timeout TO '20s'"))
+            # Waits until the server has ended that transaction.
+            taken.execute(leases.delete())
+        with pytest.raises(DBAPIError):
+            connection.execute(leases.select())
+        transaction.pop_all()

@@ -36,6 +36,9 @@ WAITS = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
+IDLE_SECONDS = 60
+"""A server ends a transaction in which nothing is asked for so long: the host that began it was paused, and what it
+holds would keep every other one waiting, longer than a lease runs."""
 # Any number will do, as long as every process that migrates takes the same one.
 MIGRATION_LOCK = 7_730_114_501
 MAY_WRITE = "This user must be able to write to that file and its folder, even to look."
@@ -328,6 +331,7 @@ def _listen_postgresql(engine: Engine, *, read_only: bool) -> None:
     def connected(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"SET search_path TO {SCHEMA}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout TO '{IDLE_SECONDS}s'")
             if read_only:
                 cursor.execute("SET default_transaction_read_only TO on")
         connection.commit()
