@@ -160,7 +160,7 @@ class Runner:
         self._policy = policy
         self._options = options
         usual = Request(options.full_refresh, options.limit, options.start, options.end)
-        self._turns = RequestQueue(usual, options.requests)
+        self._queue = RequestQueue(usual, options.requests)
         self._delivery = delivery
         self._patience = patience
         self._journal = journal
@@ -189,7 +189,7 @@ class Runner:
             self._journal.errors |= self._renamed(selected)
             self._merge(selected)
             self._rounds(selected)
-            self._turns.close_gone(self._context.store, self._context.pipeline)
+            self._queue.close_gone(self._context.store, self._context.pipeline)
         except ModelError as error:
             stopped = Stopped(error.message, hint=error.hint)
         except WarehouseSyncError as error:
@@ -254,7 +254,7 @@ class Runner:
             if model.unique_key and not model.always and window.kind != "limit":
                 if full:
                     self._refreshed[model.name] = window.id
-            elif self._turns.left_over(window):
+            elif self._queue.left_over(window):
                 said = f"{model.name}: what run {window.run_id} read for the same goes now; nothing is read anew"
                 self._context.reporter.event("nothing_read_anew", said, level="warn", model=model.name)
 
@@ -289,7 +289,7 @@ class Runner:
             hurt = {name for name, windows in self._journal.touched.items() if lost & windows}
             for model in todo:
                 if model.name in hurt and mends < MOST_ROUNDS:
-                    self._turns.once_more(model.name)
+                    self._queue.once_more(model.name)
             if self._options.fail_fast and self._failing():
                 return
             todo = [model for model in todo if model.name not in self._journal.errors and self._has_more(model)]
@@ -312,7 +312,7 @@ class Runner:
         """True when there is more to read and the last window is settled, so that the next one can be read."""
         last = self._journal.extracted.get(model.name)
         more = last is not None and last.more
-        return (more or self._turns.are_left(model.name)) and not self._is_busy(model)
+        return (more or self._queue.are_left(model.name)) and not self._is_busy(model)
 
     def _extract(self, models: Sequence[Model]) -> None:
         """One window of each model that has none open. The warehouse is open only in here."""
@@ -356,7 +356,7 @@ class Runner:
             self._journal.seconds[model.name] = self._journal.seconds.get(model.name, 0.0) + time.monotonic() - began
         checkpoint("window_ready")
         self._journal.extracted[model.name] = extraction.after(self._journal.extracted.get(model.name))
-        self._turns.read(model.name, extraction.window.id, more=extraction.more)
+        self._queue.read(model.name, extraction.window.id, more=extraction.more)
         self._journal.touched.setdefault(model.name, set()).add(extraction.window.id)
         counts = extraction.counts
         self._context.reporter.event(
@@ -368,7 +368,7 @@ class Runner:
 
     def _request(self, model: Model) -> Request:
         """What the model's next window is for; what a full one has just sent does not go a second time."""
-        request, left = self._turns.request(model.name), self._refreshed.get(model.name)
+        request, left = self._queue.request(model.name), self._refreshed.get(model.name)
         window = None if left is None else self._context.store.window(left)
         return replace(request, compared=window is not None and window.state is WindowState.SETTLED)
 
