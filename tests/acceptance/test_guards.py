@@ -115,7 +115,7 @@ def churn(pipeline: Pipeline, number: int) -> None:
     )
 
 
-@pytest.mark.parametrize("report", ["ignore", "report"])
+@pytest.mark.parametrize("report", [pytest.param("ignore", marks=pytest.mark.slow), "report"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_ordinary_churn_stops_no_model_and_an_empty_source_does(pipeline: Pipeline, report: str, inside: bool) -> None:
     users(pipeline, "max_removed: 25%")

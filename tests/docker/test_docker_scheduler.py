@@ -179,6 +179,7 @@ def test_a_clock_that_is_set_back_stops_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_what_a_shell_started_and_is_waited_for(tmp_path: Path, number: signal.Signals) -> None:
     """The shell dies of the signal at once; the program that it waited for takes its time to end well."""

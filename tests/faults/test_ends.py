@@ -42,6 +42,7 @@ def test_a_signal_while_a_job_runs(tmp_path, make_world, nursery: Nursery, told,
     told("SIGTERM or SIGINT while a job runs", "exit 1 within 5 s; the next run follows that job")
 
 
+@pytest.mark.slow
 def test_a_signal_while_an_upload_hangs(make_world, server, nursery: Nursery, told):
     world: World = make_world()
     server.inject("upload:delay=60")
@@ -88,6 +89,7 @@ def test_a_second_signal_ends_at_once(tmp_path, make_world, server, nursery: Nur
     told("a second SIGTERM", "the process ends at once, as if killed; the next run goes on")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_two_runners_at_once(tmp_path, make_world, nursery: Nursery, told, rounds):
     with Sandbox(tmp_path / "busy", job_seconds=0.05) as sandbox:
@@ -111,6 +113,7 @@ def test_two_runners_at_once(tmp_path, make_world, nursery: Nursery, told, round
     told("two runners at once, in rounds", "one works, the other ends 1 and says who and since when", times=rounds)
 
 
+@pytest.mark.slow
 def test_a_paused_runner(make_world, server, nursery: Nursery, told):
     world: World = make_world()
     server.inject("upload:delay=1")
@@ -171,6 +174,7 @@ def fill(place, leave: int) -> None:
         file.write(b"x" * max(0, stats.f_bavail * stats.f_frsize - leave))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "leave", [20_000, 400_000, *(pytest.param(room, marks=pytest.mark.slow) for room in (0, 4096, 150_000, 700_000))]
 )
@@ -230,6 +234,7 @@ def test_a_read_only_state(tmp_path, make_world, nursery: Nursery, told):
     told("read-only state.dir", "exit 2 before anything happens")
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_and_one_of_somebody_else(tmp_path, make_world, monkeypatch, told):
     quick(monkeypatch)
     with Sandbox(tmp_path / "slow", job_seconds=60) as sandbox:
@@ -247,6 +252,7 @@ def test_a_job_that_takes_too_long_and_one_of_somebody_else(tmp_path, make_world
     told("a job that does not end", "exit 1 after `job_timeout`; it stays accepted, each run waits for it again")
 
 
+@pytest.mark.slow
 def test_a_time_limit(tmp_path, make_world, monkeypatch):
     from datetime import timedelta
 

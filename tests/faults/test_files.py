@@ -33,6 +33,7 @@ def batch_files(world: World, model: str) -> list[Path]:
     return sorted((world.folder / "state/p/outbox" / model).glob("*.ndjson"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "model"), [*((damage, "users") for damage in DAMAGES), ("gone", "clicks")])
 def test_a_damaged_batch_is_read_again(world, monkeypatch, told, damage, model):
     die_at(monkeypatch, world, "before_post")
@@ -52,6 +53,7 @@ def test_a_lost_key_file_of_a_sealed_batch(world, monkeypatch, told, damage):
     told(f"a sealed batch's key file is {damage}", "the rest of its window is read again; every row imported once")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "truncated"])
 def test_a_lost_key_file_of_a_batch_with_a_refused_row(world, server, monkeypatch, told, damage):
     """Which row that was cannot be recorded: the job ends all the same, and the snapshot asks for the file."""
@@ -82,6 +84,7 @@ def test_a_delivered_batch_that_is_lost_before_its_merge(world, monkeypatch, tol
     told("a delivered batch is gone before its snapshot", "that model stops with what to do; nothing goes twice")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "model"),
     [
@@ -223,6 +226,7 @@ def test_a_changed_model_never_sends_yesterdays_rows(world, monkeypatch, told):
     told("a model is mended while its job hangs", "what was not sent is read again")
 
 
+@pytest.mark.slow
 def test_poison_rows_do_not_come_back(world, server, told):
     server.inject("job:fail-row=c1-0", "job:fail-silent=u1-7")
     first = world.run()

@@ -37,6 +37,7 @@ def test_a_run_that_is_killed_at_a_point(make_world, server, nursery: Nursery, t
     told("SIGKILL at each of the named points of a run", "the next run goes on; every row imported once")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["after_post", "after_intent", "before_complete"])
 def test_a_kill_and_a_job_list_that_was_wiped(make_world, server, nursery: Nursery, told, point):
     world: World = make_world()

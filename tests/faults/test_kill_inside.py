@@ -17,6 +17,7 @@ AROUND_A_MERGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", AROUND_A_MERGE)
 def test_a_run_that_is_killed_around_a_merge_in_the_warehouse(make_world, nursery: Nursery, point):
     world: World = make_world()

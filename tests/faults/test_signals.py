@@ -73,6 +73,7 @@ def test_a_signal_while_a_driver_waits(
 MANY = SLOW.replace("'u1'", "i").replace("1 as n", "repeat(md5(i::text), 10) as v") + "generate_series(1, 60000) i"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["adbc", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("psycopg", "state"))]
 )

@@ -51,8 +51,8 @@ def test_an_attachment_that_does_not_open_shows_no_password(duckdb_bed: Bed) -> 
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
-        ("ducklake:postgres:dbname=x password=secretword", "ducklake:…"),
-        ("ducklake:postgres://u:secretword@h", "ducklake:…"),
+        pytest.param("ducklake:postgres:dbname=x password=secretword", "ducklake:…", marks=pytest.mark.slow),
+        pytest.param("ducklake:postgres://u:secretword@h", "ducklake:…", marks=pytest.mark.slow),
         ("postgres:dbname=x password=secretword", "postgres:…"),
         ("https://u:secretword@127.0.0.1:1/x.duckdb", "https:…"),
     ],
