@@ -194,6 +194,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """A moment that a warehouse tells: aware, UTC; one without a zone is in UTC already."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def iso_utc(moment: datetime) -> str:
     """`YYYY-MM-DDTHH:MM:SS.ffffff`, UTC without a suffix: the form of every example in the API's pages."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
@@ -201,5 +206,5 @@ def iso_utc(moment: datetime) -> str:
 
 __all__ = [
     "Counts", "CursorKind", "CursorValue", "EventType", "Lag", "Model", "ModelStatus", "NullCursor", "Property",
-    "RowSql", "Verdict", "iso_utc", "utc_now",
+    "RowSql", "Verdict", "as_utc", "iso_utc", "utc_now",
 ]  # fmt: skip

@@ -72,6 +72,11 @@ def snapshot_file(home: Path, model: str) -> Path:
     return home / "snapshots" / f"{model}.duckdb"
 
 
+def snapshot_files(home: Path) -> list[Path]:
+    """Those that lie there, whoever knows their models."""
+    return list((home / "snapshots").glob("*.duckdb"))
+
+
 class Snapshot:
     """The snapshot of one model at `path`; a file that is not there is an empty snapshot.
 

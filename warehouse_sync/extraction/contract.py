@@ -77,13 +77,19 @@ def half_sent_error(model: Model, known: ModelState | None) -> ModelError:
 
 
 def other_kind(model: Model, schema: pa.Schema, since: CursorValue, kind: CursorKind | None) -> ModelError:
+    """The same of a model that is read; a column without any value may be of whatever kind it was."""
     if kind is not None and cursor_name(model, schema) in _untold(schema):
         return ModelError(
             f"the cursor `{model.cursor}` has no value in any row, so of what kind it is cannot be told",
             path=model.path,
             hint="is the source empty, or being loaded? Nothing was read; run again when there are rows.",
         )
-    return _restart(model, f"the cursor `{model.cursor}` was of kind {since.kind} and is now of kind {kind}")
+    return cursor_kinds(model, since.kind, kind)
+
+
+def cursor_kinds(model: Model, was: CursorKind | None, now: CursorKind | None) -> ModelError:
+    """The cursor is of another kind than the state knows."""
+    return _restart(model, f"the cursor `{model.cursor}` was of kind {was} and is now of kind {now}")
 
 
 def _restart(model: Model, what: str) -> ModelError:

@@ -27,7 +27,7 @@ from warehouse_sync.outbox import Outbox, SealedFile
 from warehouse_sync.state.lifecycle import BatchState, WindowState
 from warehouse_sync.state.rows import CURSOR_MOVING, NewBatch, NewWindow, Window, WindowKind
 from warehouse_sync.values import Counts, Model
-from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.base import Warehouse, text_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,9 +205,9 @@ def _rows_of(outbox: Outbox, sealed: Sequence[SealedFile]) -> str | None:
         return None
     starts, start = [], 0
     for file in sealed:
-        starts.append(f"('{_text(outbox, file)}', {start})")
+        starts.append(f"({_name(outbox, file)}, {start})")
         start += file.rows
-    files = ", ".join(f"'{_text(outbox, file)}'" for file in sealed)
+    files = ", ".join(_name(outbox, file) for file in sealed)
     return (
         "(SELECT k.* EXCLUDE (filename, file_row_number), s.start + k.file_row_number AS place"
         f" FROM read_parquet([{files}], filename = true, file_row_number = true) AS k"
@@ -215,8 +215,8 @@ def _rows_of(outbox: Outbox, sealed: Sequence[SealedFile]) -> str | None:
     )
 
 
-def _text(outbox: Outbox, file: SealedFile) -> str:
-    return str(outbox.keys(file.name)).replace("'", "''")
+def _name(outbox: Outbox, file: SealedFile) -> str:
+    return text_literal(str(outbox.keys(file.name)))
 
 
 def _drop_lines(outbox: Outbox, sealed: Sequence[SealedFile], losers: pa.Table) -> list[SealedFile]:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from warehouse_sync.changes.snapshot import Snapshot, snapshot_file
+from warehouse_sync.changes.snapshot import Snapshot, snapshot_file, snapshot_files
 from warehouse_sync.changes.window import order, parse
 from warehouse_sync.durable import sync, whole_file
 from warehouse_sync.errors import ModelError, UsageError
+from warehouse_sync.extraction.contract import cursor_kinds
 from warehouse_sync.extraction.prepare import prepare
 from warehouse_sync.extraction.request import Policy, Request
 from warehouse_sync.home import move_home
@@ -49,7 +50,7 @@ def _remove_snapshots(config: Config, models: Sequence[str], *, everything: bool
     """`everything`: also what lies there of models that the store does not know."""
     files = {snapshot_file(config.home, name) for name in models}
     if everything:
-        files |= set(snapshot_file(config.home, "any").parent.glob("*.duckdb"))
+        files |= set(snapshot_files(config.home))
     for file in files:
         file.unlink(missing_ok=True)
     with keeping(config) as keeper:
@@ -75,10 +76,7 @@ def cursor_value(config: Config, policy: Policy, model: Model, known: ModelState
             warehouse.close()
         kind = known.cursor.kind if known.cursor else None
         if kind is None or prepared.cursor is not kind:
-            raise ModelError(
-                f"the cursor `{model.cursor}` was of kind {kind} and is now of kind {prepared.cursor}",
-                hint=f"put it back, or start this model over with `warehouse-sync state reset {model.name}`.",
-            )
+            raise cursor_kinds(model, kind, prepared.cursor)
         return parse(text, kind, config.models.timezone, model)
     except ModelError as error:
         raise UsageError(f"{model.name}: {error.message}", hint=error.hint) from None

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync import __version__
-from warehouse_sync.changes.snapshot import snapshot_file
+from warehouse_sync.changes.snapshot import snapshot_file, snapshot_files
 from warehouse_sync.durable import sync, whole_file
 from warehouse_sync.errors import UsageError
 from warehouse_sync.home import read_id, write_id
@@ -128,7 +128,7 @@ def put_back(store: Store, export: Export, home: Path, keeper: SnapshotWriter | 
         others = [known.model for known in store.model_states(export.pipeline) if known.model not in ends]
         keeper.put_back(export.pipeline, ends, others)
     with disk_errors(home, kept="the state is not changed, but some of its files may be"):
-        for snapshot in (home / "snapshots").glob("*.duckdb"):
+        for snapshot in snapshot_files(home):
             snapshot.unlink()
         with _readable(export.path) as archive:
             for name in export.files:

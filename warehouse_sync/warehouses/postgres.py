@@ -8,12 +8,13 @@ a parameter would cost ADBC its COPY and with it the streaming. What the driver 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.values import as_utc
 from warehouse_sync.warehouses import postgres_errors as errors
 from warehouse_sync.warehouses import postgres_types as types
 from warehouse_sync.warehouses.base import Engine, Source, name_literal, not_installed, text_literal
@@ -114,7 +115,7 @@ class PostgresWarehouse:
     def now(self) -> datetime:
         """See `Warehouse.now`."""
         moment: datetime = self.scalar("SELECT getdate()" if self._is_redshift else "SELECT clock_timestamp()")
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return as_utc(moment)
 
     def check(self) -> str:
         """See `Warehouse.check`."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.values import as_utc
 from warehouse_sync.warehouses import snowflake_errors as errors
 from warehouse_sync.warehouses import snowflake_types as types
 from warehouse_sync.warehouses.base import Engine, Source, line_naming, name_literal, not_installed, stored_schema
@@ -87,7 +88,7 @@ class SnowflakeWarehouse:
     def now(self) -> datetime:
         """See `Warehouse.now`."""
         moment: datetime = self.scalar("SELECT CURRENT_TIMESTAMP()")
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return as_utc(moment)
 
     def check(self) -> str:
         """See `Warehouse.check`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warehouse_sync.errors import ConnectionLost, WarehouseError
+from warehouse_sync.values import as_utc
 from warehouse_sync.warehouses import python_values
 from warehouse_sync.warehouses.base import (
     Engine,
@@ -146,7 +147,7 @@ class SqlAlchemyWarehouse:
             return datetime.now(UTC)
         found = self.scalar("SELECT CURRENT_TIMESTAMP")
         moment = datetime.fromisoformat(found) if isinstance(found, str) else found
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return as_utc(moment)
 
     def check(self) -> str:
         """See `Warehouse.check`."""
